@@ -1,1 +1,11 @@
-//! .
+//! The four ports of Chappe and the backends behind them.
+//!
+//! A port is a trait with a written contract ([`log`], [`store`], [`presence`], [`blobs`]); each
+//! of its backends is a module beside it and passes the port's conformance suite. No driver's
+//! type crosses a port, and nothing here knows of sessions or of leadership.
+#![warn(missing_docs)]
+
+pub mod blobs;
+pub mod log;
+pub mod presence;
+pub mod store;
