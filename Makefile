@@ -1,0 +1,28 @@
+# Chappe. `make` lists what can be done.
+
+# The build cache can be shared between clones: export CARGO_TARGET_DIR.
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt clippy deny build crash bench autobahn clean
+
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build and start everything in one process, data in ./chappe-data
+	@scripts/require cargo cc
+	$(CARGO) run --quiet --release --package chappe-server --bin chappe -- serve --channel general
+
+test: ## Everything that CI runs
+	@scripts/require cargo cc
+	$(MAKE) check
+	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) doc --workspace --no-deps --quiet
+
+check: fmt clippy ## Format and lints
+
+fmt: ## Is everything formatted?
+	$(CARGO) fmt --all --check
+
+clippy: ## Lints, warnings denied
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings

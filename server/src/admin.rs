@@ -1,0 +1,65 @@
+//! The admin listener: liveness, readiness and metrics. Not for the internet.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+/// How often histograms are folded; without it they grow between scrapes.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Whether the server takes traffic.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub(crate) fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    ready: Readiness,
+) -> std::io::Result<()> {
+    let upkeep = metrics.clone();
+    let folding = async move {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            upkeep.run_upkeep();
+        }
+    };
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz).with_state(ready))
+        .route("/metrics", get(render).with_state(metrics));
+    tokio::select! {
+        served = axum::serve(listener, router) => served,
+        () = folding => Ok(()),
+    }
+}
+
+async fn readyz(State(ready): State<Readiness>) -> impl IntoResponse {
+    if ready.get() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting or draining\n")
+    }
+}
+
+async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
+    ([("content-type", "text/plain; version=0.0.4")], metrics.render())
+}
