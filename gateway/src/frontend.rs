@@ -16,7 +16,7 @@ pub enum ConnectRefused {
     /// It is about to stop.
     #[error("the gateway is draining")]
     Draining,
-    /// It has as many connections as it may, in all or from this address.
+    /// It has as many connections as it may, in all or from this address, or they come too fast.
     #[error("too many connections")]
     TooMany,
 }
@@ -38,6 +38,14 @@ pub struct Call {
 
 /// The kernel, as a frontend sees it. Cheap to clone.
 pub trait Kernel: Clone + Send + Sync + 'static {
+    /// Whether a handshake from this address may begin. A frontend asks as soon as it knows the
+    /// address, before it spends anything on TLS or HTTP; each call counts towards the address's
+    /// rate of handshakes.
+    fn admit(&self, peer: IpAddr) -> Result<(), ConnectRefused> {
+        let _ = peer;
+        Ok(())
+    }
+
     /// Hands a connection over to a shard, which drives it to its end.
     ///
     /// `peer` counts towards its address's limits.

@@ -22,7 +22,8 @@ pub trait Link {
     /// or more encoded frames, without the transport's own header.
     ///
     /// `scratch` is the shard's read buffer; the link keeps bytes of its own only while a message
-    /// is incomplete. `Pending` once there is nothing more to read, with the waker registered. A
+    /// is incomplete. `Pending` once there is nothing more to read, with the waker registered;
+    /// `Ready(Ok)` when it stopped for the sake of others and wants to be called again. A
     /// transport's own control traffic (a WebSocket ping, a QUIC acknowledgement) is answered
     /// inside and counts as a sign of life: then `inbound` is called with an empty payload.
     fn poll_recv(
@@ -33,14 +34,21 @@ pub trait Link {
     ) -> Poll<Result<(), LinkEnd>>;
 
     /// Sends finished frames (written by this link's [`Framing`]) on a lane and says how many
-    /// bytes were taken. When it is fewer than all, the kernel sends the rest, before anything
-    /// else on that lane, once [`Link::poll_writable`] is ready.
+    /// bytes were taken. When it is fewer than all, the kernel sends the rest of the frame that
+    /// was cut, before anything else on that lane, once [`Link::poll_writable`] is ready. Frames
+    /// of which nothing was taken may come later in another form: an edit can reach them first.
     ///
     /// Signals are the exception: they are taken whole or dropped.
     fn send(&mut self, lane: Lane, frames: &[u8]) -> Result<usize, LinkEnd>;
 
     /// Ready when the lane may take more; registers the waker otherwise.
     fn poll_writable(&mut self, cx: &mut Context<'_>, lane: Lane) -> Poll<Result<(), LinkEnd>>;
+
+    /// The session is signed in: from now on it may send frames of up to
+    /// `limits::FRAME_BYTES_MAX`, before that only of `limits::FRAME_BYTES_MAX_BEFORE_HELLO`.
+    ///
+    /// A link that bounds frames elsewhere (HTTP's body limit) ignores it.
+    fn signed_in(&mut self) {}
 
     /// Begins to close with a code. What was sent before is still delivered as far as the peer
     /// reads it. The link ends by [`Link::poll_recv`] giving an end, or by being dropped.
@@ -61,7 +69,8 @@ pub struct Describe {
     /// How many lanes its channels are spread over (1: all share one with control).
     pub channel_lanes: u8,
     /// A token that came with the handshake (`Authorization`): the session is signed in without
-    /// a `hello` of its own.
+    /// a `hello` of its own. One with an empty token is still answered, so that the client learns
+    /// who it is and may resume.
     pub token: Option<String>,
 }
 
