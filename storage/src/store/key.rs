@@ -1,5 +1,6 @@
-//! The keys of the store: one variant for each table.
+//! The keys of the store: one variant for each table, and the bytes that sort as they do.
 
+use chappe_protocol::id::POSITION_MAX;
 use chappe_protocol::{ChannelId, PartitionId, Rev, Seq, UserId};
 
 /// Messages and events are bucketed by this many numbers, so that a CQL partition is bounded and,
@@ -101,3 +102,155 @@ pub enum UniqueKey {
     /// The log's lineage, one row for the whole instance.
     Lineage,
 }
+
+/// A key as bytes, for a backend whose rows are one ordered sequence: the table's number, then the
+/// fields, big-endian. Keys of one table sort as their fields do.
+#[derive(Clone, Copy)]
+pub(super) struct KeyBytes {
+    bytes: [u8; KEY_BYTES_MAX],
+    len: usize,
+}
+
+impl KeyBytes {
+    const fn of(table: u8) -> Self {
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes[0] = table;
+        Self { bytes, len: 1 }
+    }
+
+    fn u32(self, field: u32) -> Self {
+        self.field(&field.to_be_bytes())
+    }
+
+    fn u64(self, field: u64) -> Self {
+        self.field(&field.to_be_bytes())
+    }
+
+    fn field(mut self, field: &[u8]) -> Self {
+        self.bytes[self.len..][..field.len()].copy_from_slice(field);
+        self.len += field.len();
+        self
+    }
+}
+
+impl AsRef<[u8]> for KeyBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Table {
+    /// The first byte of its keys. Numbers are part of the format: never changed, never reused.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Messages => 1,
+            Self::Events => 2,
+            Self::Heads => 3,
+            Self::Channels => 4,
+            Self::Members => 5,
+            Self::ChannelsByUser => 6,
+            Self::ReadMarkers => 7,
+            Self::Mentions => 8,
+            Self::Relayed => 9,
+            Self::Outbox => 10,
+            Self::Checkpoints => 11,
+        }
+    }
+}
+
+impl Key {
+    /// The key as bytes.
+    pub(super) fn to_bytes(self) -> KeyBytes {
+        let table = KeyBytes::of(self.table().number());
+        match self {
+            Self::Message(channel, seq) => table.u64(channel.get()).u64(seq.get()),
+            Self::Event(channel, rev) => table.u64(channel.get()).u64(rev.get()),
+            Self::Head(channel) | Self::Channel(channel) => table.u64(channel.get()),
+            Self::Member(channel, user) => table.u64(channel.get()).u64(user.get()),
+            Self::ChannelOfUser(user, channel) | Self::ReadMarker(user, channel) => {
+                table.u64(user.get()).u64(channel.get())
+            }
+            Self::Mention(user, channel, seq) => {
+                table.u64(user.get()).u64(channel.get()).u64(seq.get())
+            }
+            Self::Relayed { inbox, source } => table.u64(inbox.get()).u64(source.get()),
+            Self::Outbox { partition, source, target, rev } => {
+                table.u32(partition.0).u64(source.get()).u64(target.get()).u64(rev.get())
+            }
+            Self::Checkpoint(partition) => table.u32(partition.0),
+        }
+    }
+
+    /// The key that these bytes are, or none if they are none.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let key = match fields.take::<1>()?[0] {
+            1 => Self::Message(fields.channel()?, fields.seq()?),
+            2 => Self::Event(fields.channel()?, fields.rev()?),
+            3 => Self::Head(fields.channel()?),
+            4 => Self::Channel(fields.channel()?),
+            5 => Self::Member(fields.channel()?, fields.user()?),
+            6 => Self::ChannelOfUser(fields.user()?, fields.channel()?),
+            7 => Self::ReadMarker(fields.user()?, fields.channel()?),
+            8 => Self::Mention(fields.user()?, fields.channel()?, fields.seq()?),
+            9 => Self::Relayed { inbox: fields.channel()?, source: fields.channel()? },
+            10 => Self::Outbox {
+                partition: fields.partition()?,
+                source: fields.channel()?,
+                target: fields.channel()?,
+                rev: fields.rev()?,
+            },
+            11 => Self::Checkpoint(fields.partition()?),
+            _ => return None,
+        };
+        fields.0.is_empty().then_some(key)
+    }
+}
+
+impl UniqueKey {
+    /// The key as bytes. Its tables' numbers begin at 128: the stamped ones stay below.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::ChannelName(name) => [&[128], name.as_bytes()].concat(),
+            Self::Lineage => vec![129],
+        }
+    }
+}
+
+/// The fields of a key that are still to be read.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn channel(&mut self) -> Option<ChannelId> {
+        self.take().map(u64::from_be_bytes).map(ChannelId::new)
+    }
+
+    fn user(&mut self) -> Option<UserId> {
+        self.take().map(u64::from_be_bytes).map(UserId::new)
+    }
+
+    fn partition(&mut self) -> Option<PartitionId> {
+        self.take().map(u32::from_be_bytes).map(PartitionId)
+    }
+
+    fn position(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes).filter(|position| *position < POSITION_MAX)
+    }
+
+    fn seq(&mut self) -> Option<Seq> {
+        self.position().map(Seq::new)
+    }
+
+    fn rev(&mut self) -> Option<Rev> {
+        self.position().map(Rev::new)
+    }
+}
+
+/// The longest, an outbox row's: table, partition and three fields of eight bytes.
+const KEY_BYTES_MAX: usize = 1 + 4 + 3 * 8;

@@ -14,6 +14,7 @@
 //! written by a projection.
 
 mod key;
+pub mod lsm;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,0 +1,175 @@
+//! A group of changes that becomes one commit.
+//!
+//! Each change is decided against the tree and the changes before it in the group: whether its
+//! stamp is newer, whether a name is free. Nothing is written here, and no answer may leave before
+//! the group is durable, for it may rest on a change of the same group.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use bytes::Bytes;
+use fjall::{UserKey, UserValue};
+
+use super::super::{Claimed, Key, Mutation, ROW_BYTES_MAX, Stamp, StoreError};
+use super::read::stored_stamp;
+
+/// What a caller asks to be changed.
+pub(super) enum Change {
+    /// Stamped rows.
+    Rows(Vec<RowChange>),
+    /// A unique key is to hold a value, if it is free.
+    Claim { key: UserKey, value: UserValue },
+    /// A unique key is to be free, if it holds the value.
+    Release { key: UserKey, value: UserValue },
+}
+
+/// A stamped row as it will be stored.
+pub(super) struct RowChange {
+    key: UserKey,
+    stamp: Stamp,
+    /// Stamp and bytes; none to remove the row.
+    value: Option<UserValue>,
+}
+
+impl RowChange {
+    pub(super) fn encode(mutation: Mutation) -> Result<Self, StoreError> {
+        let Mutation { key, stamp, value } = mutation;
+        let value = match value {
+            Some(value) if value.len() > ROW_BYTES_MAX => {
+                return Err(StoreError::TooLarge { bytes: value.len() });
+            }
+            Some(value) => Some([&stamp.0.to_be_bytes(), &value[..]].concat().into()),
+            None => None,
+        };
+        Ok(Self { key: key.to_bytes().as_ref().into(), stamp, value })
+    }
+
+    /// Removes a row whatever its stamp.
+    pub(super) fn expire(key: Key) -> Self {
+        Self { key: key.to_bytes().as_ref().into(), stamp: Stamp(u64::MAX), value: None }
+    }
+}
+
+impl Change {
+    /// The memory that it holds, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let row = |key: &UserKey, value: usize| CHANGE_OVERHEAD_BYTES + key.len() + value;
+        match self {
+            Self::Rows(rows) => {
+                rows.iter().map(|it| row(&it.key, it.value.as_ref().map_or(0, |v| v.len()))).sum()
+            }
+            Self::Claim { key, value } | Self::Release { key, value } => row(key, value.len()),
+        }
+    }
+}
+
+/// Rows as they were committed.
+pub(super) trait Committed {
+    fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError>;
+}
+
+/// The changes of a group so far, each key's last state only.
+#[derive(Default)]
+pub(super) struct Group {
+    keys: HashMap<UserKey, Pending>,
+}
+
+/// What a key will hold.
+struct Pending {
+    /// The stamp of a stamped row, kept of a removed one too: in a group, an older write that
+    /// comes after the removal does not bring the row back.
+    stamp: Option<Stamp>,
+    value: Option<UserValue>,
+    /// Whether the tree holds the key.
+    in_tree: bool,
+    /// Whether the value is another than the tree's.
+    changed: bool,
+}
+
+impl Pending {
+    fn set(&mut self, value: Option<UserValue>) {
+        // What was never in the tree needs no removal from it.
+        self.changed = value.is_some() || self.in_tree;
+        self.value = value;
+    }
+}
+
+impl Group {
+    /// Decides a change. Returns what the caller is to be told once the group is durable.
+    pub(super) fn add(
+        &mut self,
+        tree: &impl Committed,
+        change: Change,
+    ) -> Result<Claimed, StoreError> {
+        match change {
+            Change::Rows(rows) => {
+                rows.into_iter().try_for_each(|row| self.put(tree, row))?;
+                Ok(Claimed::Yes)
+            }
+            Change::Claim { key, value } => self.claim(tree, key, value),
+            Change::Release { key, value } => {
+                let pending = self.pending(tree, key, |_| Ok(None))?;
+                if pending.value.as_ref() == Some(&value) {
+                    pending.set(None);
+                }
+                Ok(Claimed::Yes)
+            }
+        }
+    }
+
+    /// What is to be written.
+    pub(super) fn into_changes(self) -> impl Iterator<Item = (UserKey, Option<UserValue>)> {
+        let changed = self.keys.into_iter().filter(|(_, pending)| pending.changed);
+        changed.map(|(key, pending)| (key, pending.value))
+    }
+
+    fn put(&mut self, tree: &impl Committed, row: RowChange) -> Result<(), StoreError> {
+        let RowChange { key, stamp, value } = row;
+        let pending = self.pending(tree, key, |value| stored_stamp(value).map(Some))?;
+        // Of equal stamps a removal wins: it is the later of the two.
+        let wins = |old| stamp > old || (stamp == old && value.is_none());
+        if pending.stamp.is_none_or(wins) {
+            pending.stamp = Some(stamp);
+            pending.set(value);
+        }
+        Ok(())
+    }
+
+    fn claim(
+        &mut self,
+        tree: &impl Committed,
+        key: UserKey,
+        value: UserValue,
+    ) -> Result<Claimed, StoreError> {
+        let pending = self.pending(tree, key, |_| Ok(None))?;
+        match &pending.value {
+            Some(held) if *held == value => Ok(Claimed::Yes),
+            Some(held) => Ok(Claimed::Taken(Bytes::copy_from_slice(held))),
+            None => {
+                pending.set(Some(value));
+                Ok(Claimed::Yes)
+            }
+        }
+    }
+
+    /// What the key will hold after the changes so far.
+    fn pending(
+        &mut self,
+        tree: &impl Committed,
+        key: UserKey,
+        stamp: impl FnOnce(&[u8]) -> Result<Option<Stamp>, StoreError>,
+    ) -> Result<&mut Pending, StoreError> {
+        match self.keys.entry(key) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let value = tree.get(entry.key())?;
+                let stamp = value.as_deref().map_or(Ok(None), stamp)?;
+                let in_tree = value.is_some();
+                Ok(entry.insert(Pending { stamp, value, in_tree, changed: false }))
+            }
+        }
+    }
+}
+
+/// What a change costs beside its bytes.
+const CHANGE_OVERHEAD_BYTES: usize = 64;

@@ -1,0 +1,154 @@
+//! The embedded store: one ordered keyspace of an LSM tree on the local disk.
+//!
+//! ```text
+//!   write, claim, release ──> queue ──> one thread: compares stamps, commits a group, syncs it
+//!   get, scan, claimed ──────────────────────────> tree (what is visible is durable)
+//! ```
+//!
+//! Whatever waits in the queue when a commit ends becomes the next group: concurrent writes share
+//! one `fdatasync`. Only that thread changes rows, so comparing a stamp and writing the row, or
+//! finding a name free and claiming it, cannot be torn apart. A group enters the tree after its
+//! sync; a reader never sees what a power cut could still take back.
+//!
+//! A removed row leaves nothing behind that would remember its stamp. That is enough for the rows
+//! that may be removed (see [`Mutation::value`]) and for expired events, whose facts lie far below
+//! the checkpoint.
+
+mod group;
+mod open;
+mod read;
+mod tree;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chappe_protocol::{ChannelId, Rev};
+use tokio::sync::Semaphore;
+
+use super::{Claimed, Key, Mutation, ROW_BYTES_MAX, Row, Scan, Store, StoreError, UniqueKey};
+use group::{Change, Committed, RowChange};
+use tree::Tree;
+use writer::Writer;
+
+pub use open::{LsmOptions, OpenError};
+
+/// A store in a directory of its own, which it locks.
+///
+/// Dropping it waits until what was handed over is committed.
+pub struct LsmStore {
+    writer: Writer,
+    tree: Arc<Tree>,
+    /// How many reads may occupy a thread of the runtime's blocking pool.
+    reads: Arc<Semaphore>,
+}
+
+impl LsmStore {
+    /// Opens the store in `dir`, or makes one if there is none, with the default limits.
+    ///
+    /// Blocks: it replays the journal.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_with(dir, LsmOptions::default())
+    }
+
+    /// The same with other limits.
+    pub fn open_with(dir: impl AsRef<Path>, options: LsmOptions) -> Result<Self, OpenError> {
+        let tree = Arc::new(open::open(dir.as_ref(), &options)?);
+        let writer = Writer::start(Arc::clone(&tree)).map_err(OpenError::from)?;
+        Ok(Self { writer, tree, reads: Arc::new(Semaphore::new(READS_MAX)) })
+    }
+
+    /// Runs a read on the blocking pool, as it may wait for the disk.
+    async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tree) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.reads).acquire_owned().await;
+        let permit = permit.map_err(|_| StoreError::Unavailable("it is closed".to_owned()))?;
+        let tree = Arc::clone(&self.tree);
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit; // held to the end of the read, even if nobody waits for it
+            read(&tree)
+        });
+        task.await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("a read was stopped with its runtime".to_owned()))
+        })
+    }
+}
+
+#[async_trait]
+impl Store for LsmStore {
+    async fn write(&self, batch: Vec<Mutation>) -> Result<(), StoreError> {
+        let rows = batch.into_iter().map(RowChange::encode).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.writer.submit(Change::Rows(rows)).await.map(drop)
+    }
+
+    async fn get(&self, key: Key) -> Result<Option<Row>, StoreError> {
+        self.read(move |tree| tree.row(&key)).await
+    }
+
+    async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Row>>, StoreError> {
+        self.read(move |tree| keys.iter().map(|key| tree.row(key)).collect()).await
+    }
+
+    async fn scan(&self, scan: Scan, limit: usize) -> Result<Vec<(Key, Row)>, StoreError> {
+        self.read(move |tree| tree.scan(scan, limit)).await
+    }
+
+    async fn claim(&self, key: UniqueKey, value: Bytes) -> Result<Claimed, StoreError> {
+        let key = unique_bytes(&key, &value)?;
+        self.writer.submit(Change::Claim { key, value: value.to_vec().into() }).await
+    }
+
+    async fn claimed(&self, key: UniqueKey) -> Result<Option<Bytes>, StoreError> {
+        let key = unique_bytes(&key, &[])?;
+        self.read(move |tree| Ok(tree.get(&key)?.map(|value| Bytes::copy_from_slice(&value)))).await
+    }
+
+    async fn release(&self, key: UniqueKey, value: Bytes) -> Result<(), StoreError> {
+        let key = unique_bytes(&key, &value)?;
+        let release = Change::Release { key, value: value.to_vec().into() };
+        self.writer.submit(release).await.map(drop)
+    }
+
+    async fn expire_events(&self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError> {
+        let mut from = Rev::ZERO;
+        loop {
+            let page = move |tree: &Tree| tree.expired(channel, from, up_to, EXPIRED_PAGE_ROWS);
+            let keys = self.read(page).await?;
+            let Some(Key::Event(_, last)) = keys.last() else { return Ok(()) };
+            from = *last; // read again, in case it is the last position there is
+            let full = keys.len() == EXPIRED_PAGE_ROWS;
+            let removals = keys.into_iter().map(RowChange::expire).collect();
+            self.writer.submit(Change::Rows(removals)).await?;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn unique_bytes(key: &UniqueKey, value: &[u8]) -> Result<fjall::UserKey, StoreError> {
+    let key = key.to_bytes();
+    let bytes = key.len().max(value.len());
+    if key.len() > UNIQUE_KEY_BYTES_MAX || value.len() > ROW_BYTES_MAX {
+        return Err(StoreError::TooLarge { bytes });
+    }
+    Ok(key.into())
+}
+
+/// Reads at work at once. Each occupies a thread while it waits for the disk.
+const READS_MAX: usize = 32;
+/// The tree takes keys of up to 65,535 bytes; no name comes near.
+const UNIQUE_KEY_BYTES_MAX: usize = 4096;
+/// Expired rows that are removed with one commit.
+const EXPIRED_PAGE_ROWS: usize = 1024;

@@ -1,0 +1,79 @@
+use std::fs;
+
+use chappe_protocol::{ChannelId, Incarnation, Rev, Seq};
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::Stamp;
+
+fn message(seq: u64, rev: u64, text: &str) -> Mutation {
+    Mutation {
+        key: Key::Message(ChannelId::new(1), Seq::new(seq)),
+        stamp: Stamp::of(Incarnation(1), Rev::new(rev)),
+        value: Some(Bytes::copy_from_slice(text.as_bytes())),
+    }
+}
+
+#[tokio::test]
+async fn a_written_row_is_read_again_after_a_reopen() {
+    let dir = TempDir::new().unwrap();
+    let row = message(1, 1, "hello");
+    let store = LsmStore::open(dir.path()).unwrap();
+    store.write(vec![row.clone()]).await.unwrap();
+    drop(store);
+    let store = LsmStore::open(dir.path()).unwrap();
+    let found = store.get(row.key).await.unwrap().unwrap();
+    assert_eq!((found.stamp, Some(found.value)), (row.stamp, row.value));
+}
+
+#[tokio::test]
+async fn a_second_store_in_the_same_directory_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let first = LsmStore::open(dir.path()).unwrap();
+    assert!(matches!(LsmStore::open(dir.path()), Err(OpenError::Locked)));
+    drop(first);
+    LsmStore::open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn another_format_is_refused() {
+    let dir = TempDir::new().unwrap();
+    drop(LsmStore::open(dir.path()).unwrap());
+    fs::write(dir.path().join("format"), "chappe store 2\n").unwrap();
+    assert!(matches!(LsmStore::open(dir.path()), Err(OpenError::Format)));
+}
+
+#[tokio::test]
+async fn a_directory_with_other_files_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("letter.txt"), "dear").unwrap();
+    assert!(matches!(LsmStore::open(dir.path()), Err(OpenError::Foreign)));
+    assert_eq!(fs::read(dir.path().join("letter.txt")).unwrap(), b"dear");
+}
+
+#[tokio::test]
+async fn a_store_whose_making_was_cut_short_is_made_again() {
+    let dir = TempDir::new().unwrap();
+    // What is there when the power fails before the tree has its version file.
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    fs::write(dir.path().join("tree/0.jnl"), "").unwrap();
+    fs::write(dir.path().join("format.new"), "cha").unwrap();
+    let store = LsmStore::open(dir.path()).unwrap();
+    store.write(vec![message(1, 1, "hello")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_goes_on_answering_reads() {
+    let dir = TempDir::new().unwrap();
+    let row = message(1, 1, "hello");
+    let store = LsmStore::open(dir.path()).unwrap();
+    store.write(vec![row.clone()]).await.unwrap();
+    drop(store);
+    let options = LsmOptions { disk_free_bytes_min: u64::MAX, ..LsmOptions::default() };
+    let store = LsmStore::open_with(dir.path(), options).unwrap();
+    let refused = store.write(vec![message(2, 2, "more")]).await;
+    assert_eq!(refused, Err(StoreError::Unavailable("the disk is full".to_owned())));
+    assert!(store.get(row.key).await.unwrap().is_some());
+    // Nothing to write, so nothing that a full disk could refuse.
+    store.write(vec![row]).await.unwrap();
+}
