@@ -15,12 +15,14 @@
 #![warn(missing_docs)]
 
 mod answer;
+#[cfg(feature = "runtime")]
 mod pipe;
 mod request;
 
 pub use answer::{
     Answer, Attached, EventsPage, Generation, Heads, Refusal, Resolved, Response, SignalTo, Start,
 };
+#[cfg(feature = "runtime")]
 pub use pipe::{Broker, Closed, Receiver, SendError, Sender, pipe};
 pub use request::{
     Action, Attach, Caller, Command, Detach, Read, ReadQuery, Relay, RelayKind, Request, Signal,

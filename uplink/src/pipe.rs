@@ -3,12 +3,17 @@
 //! The bound is in bytes of what waits, not in messages: a gateway that stops reading costs the
 //! broker at most its pipe's budget, and then the pipe ends.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
 };
 
-use tokio::sync::{Notify, mpsc};
+use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc;
 
 use crate::{Request, Response};
 
@@ -43,7 +48,7 @@ pub fn pipe<T>(weight_max: usize) -> (Sender<T>, Receiver<T>) {
         weight: AtomicUsize::new(0),
         weight_max,
         closed: AtomicBool::new(false),
-        ended: Notify::new(),
+        ended: AtomicWaker::new(),
     });
     (Sender { items: sender, shared: Arc::clone(&shared) }, Receiver { items: receiver, shared })
 }
@@ -52,7 +57,8 @@ struct Shared {
     weight: AtomicUsize,
     weight_max: usize,
     closed: AtomicBool,
-    ended: Notify,
+    /// Wakes the receiver when the pipe is closed under it.
+    ended: AtomicWaker,
 }
 
 /// The sending end. Clones send into the same pipe.
@@ -93,8 +99,7 @@ impl<T> Sender<T> {
     /// still waits.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        self.shared.ended.notify_waiters();
-        self.shared.ended.notify_one();
+        self.shared.ended.wake();
     }
 
     /// Whether the pipe has ended.
@@ -119,13 +124,24 @@ impl<T> Receiver<T> {
     ///
     /// Fails when the pipe has ended. Safe to drop: nothing is lost.
     pub async fn recv(&mut self, out: &mut Vec<T>, limit: usize) -> Result<(), Closed> {
+        poll_fn(|cx| self.poll_recv(cx, out, limit)).await
+    }
+
+    /// The same for a task that waits for several pipes at once: ready when it took something or
+    /// the pipe has ended, else the task is woken when there is something to take.
+    pub fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<T>,
+        limit: usize,
+    ) -> Poll<Result<(), Closed>> {
+        // Registered before the flag is read: a close in between wakes.
+        self.shared.ended.register(cx.waker());
         if self.shared.closed.load(Ordering::Acquire) {
-            return Err(Closed);
+            return Poll::Ready(Err(Closed));
         }
-        let first = tokio::select! {
-            biased;
-            () = self.shared.ended.notified() => return Err(Closed),
-            first = self.items.recv() => first.ok_or(Closed)?,
+        let Some(first) = ready!(self.items.poll_recv(cx)) else {
+            return Poll::Ready(Err(Closed));
         };
         let mut weight = first.0;
         out.push(first.1);
@@ -135,7 +151,7 @@ impl<T> Receiver<T> {
             out.push(item);
         }
         self.shared.weight.fetch_sub(weight, Ordering::AcqRel);
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 
