@@ -20,9 +20,14 @@
 //! - **Refusal.** An append that was refused by [`Appender::append`] is not in the log and never
 //!   will be.
 
+#[cfg(feature = "runtime")]
+pub mod segment;
+
+#[cfg(feature = "runtime")]
 use async_trait::async_trait;
 use bytes::Bytes;
 use chappe_protocol::PartitionId;
+#[cfg(feature = "runtime")]
 use tokio::sync::mpsc;
 
 /// A record's place in its partition. The first record's is 0.
@@ -74,6 +79,7 @@ pub struct Acked {
 
 /// The outcomes of an appender's appends, batch by batch. As many can wait as there are bytes in
 /// flight, so the channel's own limit is never what holds a backend up.
+#[cfg(feature = "runtime")]
 pub type Acks = mpsc::Receiver<Vec<Acked>>;
 
 /// The log takes no append now. Nothing was accepted.
@@ -123,6 +129,7 @@ pub enum ReadError {
 }
 
 /// A partitioned log.
+#[cfg(feature = "runtime")]
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
     /// How many partitions there are. Fixed when the log is created.

@@ -1,0 +1,440 @@
+//! Writes: one batch, one `fdatasync`, then the outcomes; and what happens when that fails.
+//!
+//! It is self-clocked. While one commit is on its way to the disk the next batch collects in the
+//! queue; no timer decides when a batch is full. Everything here runs on the writer's own thread,
+//! or step by step in a test.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chappe_protocol::PartitionId;
+
+use super::Shared;
+use super::batch::BatchBuilder;
+use super::disk::{File, is_no_space};
+use super::entry::EntryKind;
+use super::header::{SegmentHeader, header_bytes, segment_name};
+use super::map::{Active, Sealed, Segment};
+use super::queue::{Mode, Outcomes, Pending, Wake};
+use super::recover::{End, create_whole, write_zeros};
+use super::scan::Place;
+use super::trim::{Keep, removable};
+use crate::log::{AppendError, Offset};
+
+/// The one that writes.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    file: Arc<dyn File>,
+    header: Arc<SegmentHeader>,
+    /// Where the next batch goes; everything below is durable.
+    position: u32,
+    /// The checksum that the next batch continues.
+    crc: u32,
+    /// Whether the last thing written says that everything before it was synced.
+    is_marked: bool,
+    /// The next offset of each partition, the batch at hand included.
+    next: Vec<u64>,
+    /// The trim marks as they are in the log.
+    marks: Vec<u64>,
+    backlog: VecDeque<Pending>,
+    batch: BatchBuilder,
+    /// What is in the batch.
+    appends: Vec<(Pending, Offset, Place)>,
+    batch_marks: Vec<(PartitionId, u64)>,
+    outcomes: Outcomes,
+    /// What to do first when there is space again.
+    wanted: Option<Wanted>,
+    /// Removed from the map, and perhaps not yet from the disk.
+    doomed: VecDeque<u64>,
+    trimmed_at_ms: u64,
+    is_trim_due: bool,
+    /// How many changes of trim marks are durable.
+    trims_recorded: u64,
+    has_failed: bool,
+}
+
+/// What there was no space for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Segment,
+    /// A batch of so many bytes at the end, some of which may have been written.
+    Batch {
+        bytes: u32,
+    },
+}
+
+/// Why the writer stops to take appends.
+enum Stop {
+    NoSpace(Wanted, io::Error),
+    Failed(&'static str, io::Error),
+}
+
+/// How often the age of segments is looked at.
+const TRIM_EVERY_MS: u64 = 60_000;
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, end: End) -> Self {
+        let map = shared.map();
+        let newest = &map.segments[map.segments.len() - 1];
+        let (file, header) = (Arc::clone(&map.active.file), Arc::clone(&newest.header));
+        let (next, marks) = (map.next.clone(), map.marks.clone());
+        drop(map);
+        let mut batch = BatchBuilder::default();
+        batch.clear();
+        Self {
+            shared,
+            file,
+            header,
+            position: end.position,
+            crc: end.crc,
+            is_marked: end.is_marked,
+            next,
+            marks,
+            backlog: VecDeque::new(),
+            batch,
+            appends: Vec::new(),
+            batch_marks: Vec::new(),
+            outcomes: Outcomes::default(),
+            wanted: None,
+            doomed: VecDeque::new(),
+            trimmed_at_ms: 0,
+            is_trim_due: true,
+            trims_recorded: 0,
+            has_failed: false,
+        }
+    }
+
+    /// Writes until the log is closed.
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            match shared.queue.wait(self.patience()) {
+                Wake::Work => self.turn(),
+                Wake::Silence => self.silence(),
+                Wake::Close => return self.close(),
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let config = &self.shared.config;
+        match self.wanted {
+            Some(_) => config.space_probe_every,
+            None if self.is_marked => Duration::from_millis(TRIM_EVERY_MS),
+            None => config.idle_after,
+        }
+    }
+
+    /// Commits everything that is queued.
+    pub(super) fn turn(&mut self) {
+        loop {
+            let trims = self.shared.queue.take(&mut self.backlog);
+            if self.is_stopped() {
+                // Accepted just before the queue heard of it.
+                self.fail_backlog("the log takes no appends");
+                break;
+            }
+            if let Err(stop) = self.commit() {
+                self.stop(stop);
+                break;
+            }
+            if self.backlog.is_empty() && self.marks == self.shared.map().marks {
+                self.is_trim_due |= trims != self.trims_recorded;
+                self.trims_recorded = trims;
+                self.shared.queue.set_trims_recorded(trims);
+                break;
+            }
+        }
+        self.trim_if_due();
+    }
+
+    /// Does what is to be done when nothing comes.
+    pub(super) fn silence(&mut self) {
+        self.is_trim_due |= self.wanted.is_some();
+        self.trim_if_due();
+        self.probe_space();
+        if self.is_stopped() {
+            return;
+        }
+        let outcome = if self.is_due_for_roll(self.shared.disk.now_ms()) {
+            self.roll()
+        } else if !self.is_marked {
+            self.mark_idle()
+        } else {
+            Ok(())
+        };
+        if let Err(stop) = outcome {
+            self.stop(stop);
+        }
+    }
+
+    /// Writes what is left and says that all of it was synced.
+    pub(super) fn close(mut self) {
+        self.shared.queue.set_mode(Mode::Closed);
+        self.turn();
+        if !self.is_stopped()
+            && !self.is_marked
+            && let Err(stop) = self.mark_idle()
+        {
+            self.stop(stop);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.has_failed || self.wanted.is_some()
+    }
+
+    /// Writes one batch, syncs it, and tells the outcomes.
+    fn commit(&mut self) -> Result<(), Stop> {
+        let now_ms = self.shared.disk.now_ms();
+        if self.is_due_for_roll(now_ms) {
+            self.roll()?;
+        }
+        if !self.fill() {
+            self.roll()?;
+            assert!(self.fill(), "an empty segment has room for any record");
+        }
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        #[cfg(test)]
+        if self.shared.config.acks_before_sync {
+            self.acknowledge();
+        }
+        self.write_and_sync()?;
+        self.is_marked = false;
+        self.acknowledge();
+        Ok(())
+    }
+
+    /// Moves as much into the batch as fits. False if there is something and none of it fits.
+    fn fill(&mut self) -> bool {
+        self.batch.clear();
+        let room = (self.header.segment_bytes - self.position) as usize;
+        let fits = |batch: &BatchBuilder, bytes: usize| batch.bytes_with(bytes) <= room;
+        let wanted = self.shared.map().marks.clone();
+        for (index, mark) in wanted.into_iter().enumerate() {
+            if mark != self.marks[index] {
+                if !fits(&self.batch, 0) {
+                    return !self.batch.is_empty();
+                }
+                let partition = PartitionId(index as u32);
+                self.batch.push(EntryKind::TrimMark, partition, Offset(mark), &[]);
+                self.batch_marks.push((partition, mark));
+            }
+        }
+        let bytes_max = self.shared.config.batch_bytes_max as usize;
+        while let Some(pending) = self.backlog.front() {
+            let bytes = pending.record.len();
+            if !fits(&self.batch, bytes) {
+                return !self.batch.is_empty();
+            }
+            if !self.batch.is_empty() && self.batch.bytes_with(bytes) > bytes_max {
+                break;
+            }
+            let next = &mut self.next[pending.partition.0 as usize];
+            let offset = Offset(*next);
+            *next += 1;
+            let at = self.batch.push(EntryKind::Record, pending.partition, offset, &pending.record);
+            let place = Place { position: self.position + at, bytes: bytes as u32 };
+            let pending = self.backlog.pop_front();
+            self.appends.extend(pending.map(|pending| (pending, offset, place)));
+        }
+        true
+    }
+
+    fn write_and_sync(&mut self) -> Result<(), Stop> {
+        let (bytes, crc) = self.batch.finish(self.header.salt, self.crc, self.position);
+        let length = bytes.len() as u32;
+        if let Err(error) = self.file.write_at(bytes, u64::from(self.position)) {
+            return Err(if is_no_space(&error) {
+                Stop::NoSpace(Wanted::Batch { bytes: length }, error)
+            } else {
+                Stop::Failed("a write failed", error)
+            });
+        }
+        self.file.sync_data().map_err(|error| Stop::Failed("a sync failed", error))?;
+        self.position += length;
+        self.crc = crc;
+        Ok(())
+    }
+
+    /// Shows the batch to readers and tells its outcomes.
+    fn acknowledge(&mut self) {
+        let mut map = self.shared.map_mut();
+        for (pending, offset, place) in &self.appends {
+            let index = pending.partition.0 as usize;
+            assert_eq!(map.next[index], offset.0, "offsets are dense");
+            map.active.places[index].push(*place);
+            map.next[index] += 1;
+        }
+        drop(map);
+        for (partition, mark) in self.batch_marks.drain(..) {
+            self.marks[partition.0 as usize] = mark;
+        }
+        for (pending, offset, _) in self.appends.drain(..) {
+            self.outcomes.add(pending, Ok(offset));
+        }
+        self.outcomes.send();
+    }
+
+    fn mark_idle(&mut self) -> Result<(), Stop> {
+        self.batch.clear();
+        if self.batch.bytes_with(0) > (self.header.segment_bytes - self.position) as usize {
+            self.roll()?;
+        } else {
+            self.write_and_sync()?;
+        }
+        self.is_marked = true;
+        Ok(())
+    }
+
+    /// An old segment is closed although there is room in it, so that it can be forgotten.
+    fn is_due_for_roll(&self, now_ms: u64) -> bool {
+        let age = (self.shared.config.keep / 4).max(Duration::from_secs(60));
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.next != self.header.next && self.header.created_ms.saturating_add(age_ms) <= now_ms
+    }
+
+    /// Begins the next segment. Everything in this one is durable.
+    fn roll(&mut self) -> Result<(), Stop> {
+        let disk = &*self.shared.disk;
+        let failed = |error| Stop::Failed("a segment could not be begun", error);
+        let marks = self.shared.map().marks.clone();
+        let header = SegmentHeader {
+            number: self.header.number + 1,
+            created_ms: disk.now_ms(),
+            salt: disk.random().map_err(failed)?,
+            segment_bytes: self.shared.config.segment_bytes,
+            previous_end: self.position,
+            previous_crc: self.crc,
+            next: self.next.clone(),
+            marks,
+        };
+        let (bytes, crc) = header.encode();
+        let name = segment_name(header.number);
+        let file = create_whole(disk, &name, u64::from(header.segment_bytes), &bytes);
+        let file = file.map_err(|error| match is_no_space(&error) {
+            true => Stop::NoSpace(Wanted::Segment, error),
+            false => failed(error),
+        })?;
+        self.marks.clone_from(&header.marks);
+        self.seal(Arc::new(header), crc, file);
+        Ok(())
+    }
+
+    fn seal(&mut self, header: Arc<SegmentHeader>, header_crc: u32, file: Arc<dyn File>) {
+        let sealed = Sealed { end: self.position, crc: self.crc, newest_ms: header.created_ms };
+        let segment = Segment { header: Arc::clone(&header), header_crc, sealed: None };
+        let places = vec![Vec::new(); header.next.len()];
+        let active = Active { file: Arc::clone(&file), places };
+        let mut map = self.shared.map_mut();
+        if let Some(last) = map.segments.back_mut() {
+            last.sealed = Some(sealed);
+        }
+        map.segments.push_back(segment);
+        let full = std::mem::replace(&mut map.active, active);
+        self.shared.indexes.insert(self.header.number, Arc::new(full.into()));
+        drop(map);
+        self.position = header_bytes(header.next.len() as u32);
+        self.crc = header_crc;
+        self.header = header;
+        self.file = file;
+        self.is_marked = true;
+        self.is_trim_due = true;
+    }
+
+    /// Tells everyone in flight that it is not known what became of their appends.
+    fn stop(&mut self, stop: Stop) {
+        let (mode, text, error) = match stop {
+            Stop::NoSpace(wanted, error) => {
+                self.wanted = Some(wanted);
+                (Mode::NoSpace, "the disk is full", error)
+            }
+            Stop::Failed(what, error) => {
+                self.wanted = None;
+                self.has_failed = true;
+                (Mode::Failed, what, error)
+            }
+        };
+        tracing::error!(%error, "the log takes no appends: {text}");
+        self.shared.queue.set_mode(mode);
+        self.shared.queue.take(&mut self.backlog);
+        self.batch_marks.clear();
+        self.next.clone_from(&self.shared.map().next);
+        for (pending, ..) in self.appends.drain(..) {
+            self.outcomes.add(pending, Err(AppendError(text.to_owned())));
+        }
+        self.fail_backlog(text);
+    }
+
+    fn fail_backlog(&mut self, text: &str) {
+        for pending in self.backlog.drain(..) {
+            self.outcomes.add(pending, Err(AppendError(text.to_owned())));
+        }
+        self.outcomes.send();
+    }
+
+    /// Tries what there was no space for; takes appends again once it works.
+    fn probe_space(&mut self) {
+        let Some(wanted) = self.wanted else { return };
+        let outcome = match wanted {
+            Wanted::Segment => self.roll(),
+            Wanted::Batch { bytes } => self.clear_tail(bytes),
+        };
+        match outcome {
+            Ok(()) => {
+                tracing::info!("the log has space again");
+                self.wanted = None;
+                self.shared.queue.set_mode(Mode::Open);
+            }
+            Err(Stop::NoSpace(..)) => {}
+            Err(stop) => self.stop(stop),
+        }
+    }
+
+    /// Overwrites what may have been written of a batch that did not fit on the disk: what was
+    /// answered with doubt must not turn up behind later batches. This takes up its space, too.
+    fn clear_tail(&self, bytes: u32) -> Result<(), Stop> {
+        let range = self.position..self.position + bytes;
+        write_zeros(&*self.file, range).map_err(|error| match is_no_space(&error) {
+            true => Stop::NoSpace(Wanted::Batch { bytes }, error),
+            false => Stop::Failed("a write failed", error),
+        })?;
+        self.file.sync_data().map_err(|error| Stop::Failed("a sync failed", error))
+    }
+
+    fn trim_if_due(&mut self) {
+        let now_ms = self.shared.disk.now_ms();
+        self.is_trim_due |= now_ms.abs_diff(self.trimmed_at_ms) >= TRIM_EVERY_MS;
+        if self.is_trim_due && !self.has_failed {
+            self.is_trim_due = false;
+            self.trimmed_at_ms = now_ms;
+            self.trim(now_ms);
+        }
+    }
+
+    /// Removes the segments that may go, oldest first, each durably before the next one: a crash
+    /// must not leave a gap.
+    fn trim(&mut self, now_ms: u64) {
+        let config = &self.shared.config;
+        let keep = Keep { age: config.keep, bytes: config.keep_bytes };
+        let mut map = self.shared.map_mut();
+        let count = removable(&map.segments, &map.marks, keep, now_ms);
+        self.doomed.extend(map.segments.drain(..count).map(|segment| segment.header.number));
+        drop(map);
+        while let Some(&number) = self.doomed.front() {
+            self.shared.indexes.remove(number);
+            if let Err(error) = self.shared.disk.remove(&segment_name(number)) {
+                tracing::warn!(%error, segment = number, "an old segment cannot be removed");
+                return;
+            }
+            self.doomed.pop_front();
+            if let Err(error) = self.shared.disk.sync_dir() {
+                return self.stop(Stop::Failed("a sync failed", error));
+            }
+        }
+    }
+}
