@@ -14,6 +14,8 @@
 //! written by a projection.
 
 #[cfg_attr(not(feature = "runtime"), allow(dead_code))] // the byte form is the backends'
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod key;
 #[cfg(feature = "runtime")]
 pub mod lsm;

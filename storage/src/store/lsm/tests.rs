@@ -1,10 +1,40 @@
 use std::fs;
 
 use chappe_protocol::{ChannelId, Incarnation, Rev, Seq};
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::store::Stamp;
+use crate::store::conformance::{self, Subject};
+
+struct LsmSubject(TempDir);
+
+impl Subject for LsmSubject {
+    type Store = LsmStore;
+
+    async fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    async fn open(&self) -> LsmStore {
+        LsmStore::open(self.0.path()).unwrap()
+    }
+}
+
+crate::store_conformance!(LsmSubject);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn a_store_answers_as_its_model(operations in conformance::random::operations(80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let subject = LsmSubject::new().await;
+            conformance::a_store_answers_as_its_model(subject, operations).await;
+        });
+    }
+}
 
 fn message(seq: u64, rev: u64, text: &str) -> Mutation {
     Mutation {
@@ -12,18 +42,6 @@ fn message(seq: u64, rev: u64, text: &str) -> Mutation {
         stamp: Stamp::of(Incarnation(1), Rev::new(rev)),
         value: Some(Bytes::copy_from_slice(text.as_bytes())),
     }
-}
-
-#[tokio::test]
-async fn a_written_row_is_read_again_after_a_reopen() {
-    let dir = TempDir::new().unwrap();
-    let row = message(1, 1, "hello");
-    let store = LsmStore::open(dir.path()).unwrap();
-    store.write(vec![row.clone()]).await.unwrap();
-    drop(store);
-    let store = LsmStore::open(dir.path()).unwrap();
-    let found = store.get(row.key).await.unwrap().unwrap();
-    assert_eq!((found.stamp, Some(found.value)), (row.stamp, row.value));
 }
 
 #[tokio::test]
