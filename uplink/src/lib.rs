@@ -15,9 +15,12 @@
 #![warn(missing_docs)]
 
 mod answer;
+pub mod codec;
 #[cfg(feature = "runtime")]
 mod pipe;
 mod request;
+#[cfg(feature = "runtime")]
+pub mod strain;
 
 pub use answer::{
     Answer, Attached, EventsPage, Generation, Heads, Refusal, Resolved, Response, SignalTo, Start,

@@ -1,0 +1,29 @@
+//! Requests and responses as bytes: MessagePack with named fields, so that a field can be added.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Request, Response};
+
+/// Bytes that are not a request or response of this version.
+#[derive(Debug, thiserror::Error)]
+#[error("not a frame of the uplink: {0}")]
+pub struct DecodeError(#[from] rmp_serde::decode::Error);
+
+/// What travels on an uplink.
+pub trait Frame: Serialize + DeserializeOwned {
+    /// Appends the encoding to `out`.
+    ///
+    /// Panics if it cannot be encoded, which no frame of this crate can cause.
+    fn encode(&self, out: &mut Vec<u8>) {
+        let written = rmp_serde::encode::write_named(out, self);
+        assert!(written.is_ok(), "every frame of the uplink can be encoded");
+    }
+
+    /// Reads one frame.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(rmp_serde::from_slice(bytes)?)
+    }
+}
+
+impl Frame for Request {}
+impl Frame for Response {}
