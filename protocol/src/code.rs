@@ -126,6 +126,21 @@ impl ErrorCode {
             _ => Retry::Never,
         }
     }
+
+    /// How long a client waits before it tries again, in milliseconds, when the server knows no
+    /// better; none for codes that a retry does not mend.
+    ///
+    /// A leader changes within seconds and a queue drains in less; what a disk or a store has
+    /// takes longer, and asking again sooner would only add to it.
+    pub const fn retry_after_ms(self) -> Option<u64> {
+        match self {
+            Self::Unavailable | Self::Overloaded => Some(250),
+            Self::Unknown | Self::RateLimited | Self::SlowMode => Some(1_000),
+            Self::StoreUnavailable | Self::ProjectionBehind => Some(2_000),
+            Self::LogUnavailable => Some(5_000),
+            _ => None,
+        }
+    }
 }
 
 macro_rules! close_codes {
@@ -200,6 +215,14 @@ mod tests {
         assert!(numbers.is_sorted_by(|a, b| a < b));
         let names: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn exactly_the_codes_that_ask_for_a_retry_say_when() {
+        for code in ErrorCode::ALL {
+            let again = code.retry() == Retry::Again;
+            assert_eq!(code.retry_after_ms().is_some(), again, "{code:?}");
+        }
     }
 
     #[test]

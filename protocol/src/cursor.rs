@@ -25,7 +25,7 @@ pub struct ParseCursorError;
 impl Cursor {
     /// The opaque text form, as the `id` of a server-sent event: base64url of MessagePack.
     pub fn to_text(&self) -> String {
-        let bytes = rmp_serde::to_vec(self).unwrap_or_default();
+        let bytes = rmp_serde::to_vec(self).expect("numbers can always be encoded");
         URL_SAFE_NO_PAD.encode(bytes)
     }
 

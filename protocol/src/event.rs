@@ -1,6 +1,6 @@
 //! What subscribers hear: one event for each revision of a channel.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -11,6 +11,7 @@ use serde::{
 use crate::{
     id::{ChannelId, Incarnation, Rev, Seq, SessionId, UserId},
     message::{Channel, Member, Message, Role},
+    rule,
     value::{Emoji, Nonce},
 };
 
@@ -58,10 +59,32 @@ macro_rules! events {
                 }
             }
 
-            fn read<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<Self, A::Error> {
+        }
+
+        /// Which kind an event is of.
+        enum Kind {
+            $($variant,)*
+            Unknown,
+        }
+
+        impl Kind {
+            fn parse(kind: &str) -> Self {
                 match kind {
-                    $($name => map.next_value::<$body>().map(Self::$variant),)*
-                    _ => Err(de::Error::custom("an event of a kind that this version lacks")),
+                    $($name => Self::$variant,)*
+                    _ => Self::Unknown,
+                }
+            }
+
+            /// Reads the body that stands next in `map`; none of an unknown kind.
+            fn read_body<'de, A: MapAccess<'de>>(
+                &self,
+                map: &mut A,
+            ) -> Result<Option<EventBody>, A::Error> {
+                match self {
+                    $(Self::$variant => {
+                        map.next_value().map(|body| Some(EventBody::$variant(body)))
+                    })*
+                    Self::Unknown => map.next_value::<de::IgnoredAny>().map(|_| None),
                 }
             }
         }
@@ -244,45 +267,108 @@ impl Serialize for Event {
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match AnyEvent::deserialize(deserializer)? {
+            AnyEvent::Known(event) => Ok(*event),
+            AnyEvent::Unknown(_) => Err(de::Error::custom(rule::UNKNOWN_KIND)),
+        }
+    }
+}
+
+/// The place of an event whose kind this version does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventPlace {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The revision.
+    pub rev: Rev,
+}
+
+/// An event of this version's or of a later one's.
+pub(crate) enum AnyEvent {
+    Known(Box<Event>),
+    Unknown(EventPlace),
+}
+
+impl<'de> Deserialize<'de> for AnyEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(EventVisitor)
     }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl de::Visitor<'_> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, kind: &str) -> Result<Kind, E> {
+        Ok(Kind::parse(kind))
+    }
+}
+
+/// A key of an event.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Channel,
+    Rev,
+    By,
+    At,
+    Nonce,
+    Kind,
+    Body,
+    #[serde(other)]
+    Other, // `seq` is the message's own
 }
 
 struct EventVisitor;
 
 impl<'de> de::Visitor<'de> for EventVisitor {
-    type Value = Event;
+    type Value = AnyEvent;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyEvent, A::Error> {
         let (mut channel, mut rev, mut by, mut at) = (None, None, None, None);
-        let (mut nonce, mut body) = (None, None);
-        let mut kind: Option<Cow<'de, str>> = None;
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "channel" => channel = Some(map.next_value()?),
-                "rev" => rev = Some(map.next_value()?),
-                "by" => by = Some(map.next_value()?),
-                "at" => at = Some(map.next_value()?),
-                "nonce" => nonce = Some(map.next_value()?),
-                "kind" => kind = Some(map.next_value()?),
-                "body" => {
-                    let kind = kind.as_deref().ok_or_else(|| de::Error::missing_field("kind"))?;
-                    body = Some(EventBody::read(kind, &mut map)?);
+        let (mut nonce, mut kind, mut body) = (None, None::<Kind>, None);
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Channel => channel = Some(map.next_value()?),
+                Key::Rev => rev = Some(map.next_value()?),
+                Key::By => by = Some(map.next_value()?),
+                Key::At => at = Some(map.next_value()?),
+                Key::Nonce => nonce = map.next_value()?,
+                Key::Kind => kind = Some(map.next_value()?),
+                Key::Body => {
+                    let before = || de::Error::custom(rule::BODY_BEFORE_KIND);
+                    body = Some(kind.as_ref().ok_or_else(before)?.read_body(&mut map)?);
                 }
-                _ => drop(map.next_value::<de::IgnoredAny>()?), // `seq` is the message's own
+                Key::Other => drop(map.next_value::<de::IgnoredAny>()?),
             }
         }
-        Ok(Event {
-            channel: channel.ok_or_else(|| de::Error::missing_field("channel"))?,
-            rev: rev.ok_or_else(|| de::Error::missing_field("rev"))?,
+        let channel = channel.ok_or_else(|| de::Error::missing_field("channel"))?;
+        let rev = rev.ok_or_else(|| de::Error::missing_field("rev"))?;
+        let Some(body) = body.ok_or_else(|| de::Error::missing_field("body"))? else {
+            return Ok(AnyEvent::Unknown(EventPlace { channel, rev }));
+        };
+        Ok(AnyEvent::Known(Box::new(Event {
+            channel,
+            rev,
             by: by.ok_or_else(|| de::Error::missing_field("by"))?,
             at: at.ok_or_else(|| de::Error::missing_field("at"))?,
             nonce,
-            body: body.ok_or_else(|| de::Error::missing_field("body"))?,
-        })
+            body,
+        })))
     }
 }

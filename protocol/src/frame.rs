@@ -6,10 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::Serialize
 
 use crate::{
     code::{CloseCode, ErrorCode},
-    command::Command,
-    event::Event,
+    command::{self, Command},
+    event::{AnyEvent, Event, EventPlace},
     id::{ChannelId, Incarnation, Rev, UserId},
     reply::Reply,
+    rule,
+    rule::InvalidValue,
     value::{Data, Nonce},
 };
 
@@ -89,13 +91,19 @@ pub struct WireError {
     pub name: String,
     /// What is wrong, for people. Never repeats the input.
     pub message: String,
-    /// How long to wait before a retry, in milliseconds.
+    /// How long to wait before a retry, in milliseconds. Every code of the range 1xxx has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
+impl From<InvalidValue> for WireError {
+    fn from(invalid: InvalidValue) -> Self {
+        Self::with_message(invalid.code, invalid.rule)
+    }
+}
+
 impl WireError {
-    /// An error with the code's own message.
+    /// An error with the code's own message, and the wait that goes with it.
     pub fn new(code: ErrorCode) -> Self {
         Self::with_message(code, code.message())
     }
@@ -106,11 +114,11 @@ impl WireError {
             code: code.number(),
             name: code.name().to_owned(),
             message: message.into(),
-            retry_after_ms: None,
+            retry_after_ms: code.retry_after_ms(),
         }
     }
 
-    /// The same error with the time to wait.
+    /// The same error with another time to wait.
     #[must_use]
     pub fn retry_after(mut self, wait_ms: u64) -> Self {
         self.retry_after_ms = Some(wait_ms);
@@ -206,6 +214,8 @@ pub enum Incoming {
     },
     /// A revision of a channel.
     Event(Box<Event>),
+    /// A revision of a kind that this version lacks: take its revision and go on.
+    UnknownEvent(EventPlace),
     /// A catch-up is complete.
     Live(Live),
     /// A cursor cannot be continued.
@@ -247,14 +257,43 @@ impl Serialize for ClientFrame {
 
 impl<'de> Deserialize<'de> for ClientFrame {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ClientFrameVisitor)
+        deserializer.deserialize_struct("ClientFrame", command::FRAME_KEYS, ClientFrameVisitor)
     }
 }
 
-/// The errors that [`ClientFrame`] reports by these very words, which the codec turns to codes.
-pub(crate) const NO_COMMAND: &str = "the frame names no command that this server knows";
-pub(crate) const TWO_COMMANDS: &str = "the frame names more than one command";
-pub(crate) const NO_ID: &str = "the frame has no id";
+/// A key of a client's frame.
+enum ClientKey {
+    Id,
+    Nonce,
+    AgeMs,
+    Command(command::Name),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for ClientKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(ClientKeyVisitor)
+    }
+}
+
+struct ClientKeyVisitor;
+
+impl de::Visitor<'_> for ClientKeyVisitor {
+    type Value = ClientKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<ClientKey, E> {
+        Ok(match key {
+            "id" => ClientKey::Id,
+            "nonce" => ClientKey::Nonce,
+            "age_ms" => ClientKey::AgeMs,
+            name => command::Name::parse(name).map_or(ClientKey::Other, ClientKey::Command),
+        })
+    }
+}
 
 struct ClientFrameVisitor;
 
@@ -266,23 +305,24 @@ impl<'de> de::Visitor<'de> for ClientFrameVisitor {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<ClientFrame, A::Error> {
-        let (mut id, mut nonce, mut age_ms, mut command) = (None, None, None, None);
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match &*key {
-                "id" => set_once(&mut id, map.next_value()?, "duplicate id")?,
-                "nonce" => set_once(&mut nonce, map.next_value()?, "duplicate nonce")?,
-                "age_ms" => set_once(&mut age_ms, map.next_value()?, "duplicate age_ms")?,
-                name => match Command::read_body(name, &mut map)? {
-                    Some(read) => set_once(&mut command, read, TWO_COMMANDS)?,
-                    None => drop(map.next_value::<de::IgnoredAny>()?),
-                },
+        let (mut id, mut nonce, mut age_ms, mut command) = (None, None, None::<u64>, None);
+        while let Some(key) = map.next_key()? {
+            match key {
+                ClientKey::Id => id = Some(map.next_value()?),
+                ClientKey::Nonce => nonce = map.next_value()?,
+                ClientKey::AgeMs => age_ms = map.next_value()?,
+                ClientKey::Command(_) if command.is_some() => {
+                    return Err(de::Error::custom(rule::TWO_COMMANDS));
+                }
+                ClientKey::Command(name) => command = Some(name.read_body(&mut map)?),
+                ClientKey::Other => drop(map.next_value::<de::IgnoredAny>()?),
             }
         }
-        let command = command.ok_or_else(|| de::Error::custom(NO_COMMAND))?;
+        let command = command.ok_or_else(|| de::Error::custom(rule::NO_COMMAND))?;
         let id = match (id, &command) {
             (Some(id), _) => id,
             (None, Command::Pong(_)) => 0, // it has no reply
-            (None, _) => return Err(de::Error::custom(NO_ID)),
+            (None, _) => return Err(de::Error::custom(rule::NO_ID)),
         };
         Ok(ClientFrame { id, nonce, age_ms: age_ms.unwrap_or(0), command })
     }
@@ -292,6 +332,23 @@ impl<'de> Deserialize<'de> for Incoming {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(IncomingVisitor)
     }
+}
+
+/// A key of a server's frame.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum ServerKey {
+    Id,
+    Ok,
+    Error,
+    Event,
+    Live,
+    Reset,
+    Signal,
+    Ping,
+    Closing,
+    #[serde(other)]
+    Other,
 }
 
 struct IncomingVisitor;
@@ -304,34 +361,34 @@ impl<'de> de::Visitor<'de> for IncomingVisitor {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Incoming, A::Error> {
-        let (mut id, mut frame) = (None, None);
-        let mut replied_ok = false;
-        let mut error = None;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match &*key {
-                "id" => id = Some(map.next_value()?),
-                "error" => error = Some(map.next_value()?),
-                "ok" => {
+        let (mut id, mut error, mut frame) = (None, None, None);
+        let mut succeeded = false;
+        while let Some(key) = map.next_key()? {
+            match key {
+                ServerKey::Id => id = Some(map.next_value()?),
+                ServerKey::Error => error = Some(map.next_value()?),
+                ServerKey::Ok => {
                     map.next_value::<de::IgnoredAny>()?;
-                    replied_ok = true;
+                    succeeded = true;
                 }
-                "event" => frame = Some(Incoming::Event(map.next_value()?)),
-                "live" => frame = Some(Incoming::Live(map.next_value()?)),
-                "reset" => frame = Some(Incoming::Reset(map.next_value()?)),
-                "signal" => frame = Some(Incoming::Signal(map.next_value()?)),
-                "ping" => frame = Some(Incoming::Ping(map.next_value()?)),
-                "closing" => frame = Some(Incoming::Closing(map.next_value()?)),
-                _ => drop(map.next_value::<de::IgnoredAny>()?),
+                ServerKey::Event => {
+                    frame = Some(match map.next_value()? {
+                        AnyEvent::Known(event) => Incoming::Event(event),
+                        AnyEvent::Unknown(place) => Incoming::UnknownEvent(place),
+                    });
+                }
+                ServerKey::Live => frame = Some(Incoming::Live(map.next_value()?)),
+                ServerKey::Reset => frame = Some(Incoming::Reset(map.next_value()?)),
+                ServerKey::Signal => frame = Some(Incoming::Signal(map.next_value()?)),
+                ServerKey::Ping => frame = Some(Incoming::Ping(map.next_value()?)),
+                ServerKey::Closing => frame = Some(Incoming::Closing(map.next_value()?)),
+                ServerKey::Other => drop(map.next_value::<de::IgnoredAny>()?),
             }
         }
-        Ok(match (error, id, replied_ok) {
+        Ok(match (error, id, succeeded) {
             (Some(error), id, _) => Incoming::Error { id, error },
             (None, Some(id), true) => Incoming::Ok { id },
             _ => frame.unwrap_or(Incoming::Unknown),
         })
     }
-}
-
-fn set_once<T, E: de::Error>(slot: &mut Option<T>, value: T, twice: &str) -> Result<(), E> {
-    if slot.replace(value).is_some() { Err(E::custom(twice)) } else { Ok(()) }
 }

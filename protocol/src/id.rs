@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
+use crate::rule;
+
 /// Positions (revisions, message numbers) stay below this.
 pub const POSITION_MAX: u64 = 1 << 40;
 /// The top bit of a channel id marks a user's inbox.
@@ -15,11 +17,11 @@ const INBOX_BIT: u64 = 1 << 63;
 
 /// The text is not a decimal number that fits the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an id: expected a decimal number")]
+#[error("not an id: a decimal number that fits it")]
 pub struct ParseIdError;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident <= $max:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(u64);
@@ -52,14 +54,14 @@ macro_rules! id {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                parse_decimal(text).map(Self)
+                parse_decimal(text, $max).map(Self)
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 if serializer.is_human_readable() {
-                    serializer.collect_str(&self.0)
+                    serializer.serialize_str(Decimal::of(self.0).as_str())
                 } else {
                     serializer.serialize_u64(self.0)
                 }
@@ -69,9 +71,12 @@ macro_rules! id {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 if deserializer.is_human_readable() {
-                    deserializer.deserialize_str(DecimalVisitor).map(Self)
+                    deserializer.deserialize_str(DecimalVisitor { max: $max }).map(Self)
                 } else {
-                    u64::deserialize(deserializer).map(Self)
+                    match u64::deserialize(deserializer)? {
+                        raw if raw <= $max => Ok(Self(raw)),
+                        _ => Err(de::Error::custom(rule::ID)),
+                    }
                 }
             }
         }
@@ -80,15 +85,15 @@ macro_rules! id {
 
 id! {
     /// A user: the first 63 bits of SHA-256 over issuer and subject of the token that signed in.
-    UserId
+    UserId <= u64::MAX >> 1
 }
 id! {
     /// A channel, or a user's inbox when the top bit is set.
-    ChannelId
+    ChannelId <= u64::MAX
 }
 id! {
     /// One signed-in connection, drawn at random by its gateway.
-    SessionId
+    SessionId <= u64::MAX
 }
 
 impl UserId {
@@ -169,7 +174,7 @@ macro_rules! position {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 match u64::deserialize(deserializer)? {
                     raw if raw < POSITION_MAX => Ok(Self(raw)),
-                    _ => Err(de::Error::custom("a position stays below 2^40")),
+                    _ => Err(de::Error::custom(rule::POSITION)),
                 }
             }
         }
@@ -186,9 +191,7 @@ position! {
 }
 
 /// The number of the log's lineage, raised when an operator adopts another log.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub u32);
 
@@ -199,9 +202,7 @@ impl fmt::Display for Incarnation {
 }
 
 /// A shard of channels: the unit of order and of leadership.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartitionId(pub u32);
 
@@ -225,12 +226,40 @@ fn hashed(tag: &str, parts: &[&[u8]]) -> u64 {
 }
 
 /// One spelling for each number: no sign, no leading zero.
-fn parse_decimal(text: &str) -> Result<u64, ParseIdError> {
+fn parse_decimal(text: &str, max: u64) -> Result<u64, ParseIdError> {
     let canonical = text == "0" || text.starts_with(|c: char| ('1'..='9').contains(&c));
-    if canonical { text.parse().map_err(|_| ParseIdError) } else { Err(ParseIdError) }
+    let number = if canonical { text.parse().ok() } else { None };
+    number.filter(|number| *number <= max).ok_or(ParseIdError)
 }
 
-struct DecimalVisitor;
+/// A number's decimal digits, written without the formatting machinery: ids are most of what an
+/// event consists of.
+struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(mut number: u64) -> Self {
+        let mut decimal = Self { digits: [b'0'; 20], start: 20 };
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] += (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits[self.start..]).unwrap_or_default() // digits are ASCII
+    }
+}
+
+struct DecimalVisitor {
+    max: u64,
+}
 
 impl de::Visitor<'_> for DecimalVisitor {
     type Value = u64;
@@ -240,7 +269,7 @@ impl de::Visitor<'_> for DecimalVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        parse_decimal(text).map_err(E::custom)
+        parse_decimal(text, self.max).map_err(|_| E::custom(rule::ID))
     }
 }
 
@@ -271,5 +300,16 @@ mod tests {
         assert!("007".parse::<UserId>().is_err());
         assert!("+7".parse::<UserId>().is_err());
         assert_eq!("7".parse::<UserId>(), Ok(UserId::new(7)));
+        for number in [0, 9, 10, 1 << 40, u64::MAX] {
+            assert_eq!(Decimal::of(number).as_str(), number.to_string());
+        }
+    }
+
+    #[test]
+    fn a_user_id_never_carries_the_inbox_bit() {
+        assert!("9223372036854775807".parse::<UserId>().is_ok());
+        assert!("9223372036854775808".parse::<UserId>().is_err());
+        assert!("18446744073709551615".parse::<ChannelId>().is_ok());
+        assert!(rmp_serde::from_slice::<UserId>(&rmp_serde::to_vec(&INBOX_BIT).unwrap()).is_err());
     }
 }

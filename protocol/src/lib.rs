@@ -15,6 +15,7 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod reply;
+mod rule;
 pub mod value;
 
 pub use code::{CloseCode, ErrorCode, Retry};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Largest frame, in bytes of its encoding.
+/// Largest frame of a client, in bytes of its encoding.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Largest frame before the session said `hello`.
 pub const FRAME_BYTES_MAX_BEFORE_HELLO: usize = 8 * 1024;
@@ -14,6 +14,9 @@ pub const KEYS_MAX: usize = 64;
 pub const TEXT_CODE_POINTS_MAX: usize = 4_000;
 /// Largest `data`, in bytes of its MessagePack form.
 pub const DATA_BYTES_MAX: usize = 8 * 1024;
+/// Deepest nesting inside `data`: an event or a page puts four levels around it and stays within
+/// [`DEPTH_MAX`], so what one client may send every other can read.
+pub const DATA_DEPTH_MAX: usize = 12;
 /// Longest nonce, in bytes.
 pub const NONCE_BYTES_MAX: usize = 64;
 /// Longest channel name, in code points.

@@ -3,13 +3,10 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 
-use crate::limits;
-
-/// Why a value was refused. The text says what the rule is and never repeats the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidValue(pub &'static str);
+pub use crate::rule::InvalidValue;
+use crate::{limits, rule};
 
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
@@ -55,73 +52,80 @@ macro_rules! checked_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                Self::parse(text).map_err(de::Error::custom)
+                deserializer.deserialize_str(TextVisitor(|text| Self::parse(text)))
             }
         }
     };
+}
+
+/// Hands the text to a type's `parse` as it lies in the frame, so that it is copied once.
+struct TextVisitor<T>(fn(&str) -> Result<T, InvalidValue>);
+
+impl<T> de::Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
 }
 
 checked_text! {
     /// A message's text: 1 to 4,000 code points, without control characters other than
     /// line breaks and tabs, and not white space alone.
     Text, |text| {
-        if text.trim().is_empty() {
-            return Err(InvalidValue("text must not be empty"));
+        if text.trim_start().is_empty() {
+            return Err(rule::TEXT_EMPTY);
         }
-        if text.chars().count() > limits::TEXT_CODE_POINTS_MAX {
-            return Err(InvalidValue("text is longer than 4000 code points"));
+        if longer_than(text, limits::TEXT_CODE_POINTS_MAX) {
+            return Err(rule::TEXT_LONG);
         }
-        no_control(text, "text holds a control character")
+        if text.chars().any(is_control) { Err(rule::TEXT_CONTROL) } else { Ok(()) }
     }
 }
 checked_text! {
     /// A channel's name: 1 to 80 code points, no control characters, no white space at
     /// either end, and not a decimal number, which would read as an id.
     ChannelName, |name| {
-        if name.is_empty() || name.chars().count() > limits::NAME_CODE_POINTS_MAX {
-            return Err(InvalidValue("a channel name has 1 to 80 code points"));
+        if name.is_empty() || longer_than(name, limits::NAME_CODE_POINTS_MAX) {
+            return Err(rule::NAME_LENGTH);
         }
         if name.trim() != name || name.chars().any(char::is_control) {
-            return Err(InvalidValue(
-                "a channel name has no control characters and no space at its ends",
-            ));
+            return Err(rule::NAME_CHARACTERS);
         }
-        if name.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(InvalidValue("a channel name is not a number: it would read as an id"));
-        }
-        Ok(())
+        if name.bytes().all(|b| b.is_ascii_digit()) { Err(rule::NAME_NUMBER) } else { Ok(()) }
     }
 }
 checked_text! {
     /// A channel's subject line: up to 250 code points, empty to clear it.
     Topic, |topic| {
-        if topic.chars().count() > limits::TOPIC_CODE_POINTS_MAX {
-            return Err(InvalidValue("a topic has at most 250 code points"));
+        if longer_than(topic, limits::TOPIC_CODE_POINTS_MAX) {
+            return Err(rule::TOPIC_LONG);
         }
-        no_control(topic, "a topic holds a control character")
+        if topic.chars().any(is_control) { Err(rule::TOPIC_CONTROL) } else { Ok(()) }
     }
 }
 checked_text! {
     /// The name that a client gives a command, so that a retry can be told from a repeat:
-    /// 1 to 64 bytes.
+    /// 1 to 64 bytes, no control characters.
     Nonce, |nonce| {
         if nonce.is_empty() || nonce.len() > limits::NONCE_BYTES_MAX {
-            return Err(InvalidValue("a nonce has 1 to 64 bytes"));
+            return Err(rule::NONCE_LENGTH);
         }
-        no_control(nonce, "a nonce holds a control character")
+        if nonce.chars().any(char::is_control) { Err(rule::NONCE_CONTROL) } else { Ok(()) }
     }
 }
 checked_text! {
     /// A reaction: an emoji or a short name, 1 to 64 bytes without white space.
     Emoji, |emoji| {
         if emoji.is_empty() || emoji.len() > limits::EMOJI_BYTES_MAX {
-            return Err(InvalidValue("a reaction has 1 to 64 bytes"));
+            return Err(rule::EMOJI_LENGTH);
         }
-        if emoji.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(InvalidValue("a reaction has no white space or control characters"));
-        }
-        Ok(())
+        let allowed = |c: char| !c.is_control() && !c.is_whitespace();
+        if emoji.chars().all(allowed) { Ok(()) } else { Err(rule::EMOJI_CHARACTERS) }
     }
 }
 
@@ -132,34 +136,52 @@ impl ChannelName {
     }
 }
 
-/// A value of the application's own that travels with a message, at most 8 KiB of MessagePack.
+/// A value of the application's own that travels with a message: at most 8 KiB of MessagePack,
+/// 12 levels deep, 64 keys a map.
 ///
 /// It is whatever JSON can say, so that both encodings can carry it; keys are sorted, so that
 /// equal values have equal bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Data(serde_json::Value);
+pub struct Data(Value);
 
 impl Data {
-    /// Checks the size of `value`.
-    pub fn new(value: serde_json::Value) -> Result<Self, InvalidValue> {
+    /// Checks depth, keys and size of `value`.
+    pub fn new(value: Value) -> Result<Self, InvalidValue> {
+        check_nesting(&value, limits::DATA_DEPTH_MAX)?;
         let mut counter = ByteCounter(0);
-        rmp_serde::encode::write(&mut counter, &value)
-            .map_err(|_| InvalidValue("data is larger than 8 KiB of MessagePack"))?;
+        rmp_serde::encode::write(&mut counter, &value).map_err(|_| rule::DATA_LARGE)?;
         Ok(Self(value))
     }
 
     /// The value.
-    pub fn get(&self) -> &serde_json::Value {
+    pub fn get(&self) -> &Value {
         &self.0
     }
 }
 
-impl Eq for Data {}
+impl Eq for Data {} // a number in a `Value` is finite, so it equals itself
 
 impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(serde_json::Value::deserialize(deserializer)?).map_err(de::Error::custom)
+        Self::new(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// Recursion ends with `levels`, however deep the value is.
+fn check_nesting(value: &Value, levels: usize) -> Result<(), InvalidValue> {
+    let inner = || levels.checked_sub(1).ok_or(rule::DATA_DEEP);
+    match value {
+        Value::Array(items) => {
+            let levels = inner()?;
+            items.iter().try_for_each(|item| check_nesting(item, levels))
+        }
+        Value::Object(map) if map.len() > limits::KEYS_MAX => Err(rule::DATA_KEYS),
+        Value::Object(map) => {
+            let levels = inner()?;
+            map.values().try_for_each(|item| check_nesting(item, levels))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 
@@ -180,9 +202,13 @@ impl std::io::Write for ByteCounter {
     }
 }
 
-fn no_control(text: &str, refusal: &'static str) -> Result<(), InvalidValue> {
-    let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t' | '\r');
-    if text.chars().any(control) { Err(InvalidValue(refusal)) } else { Ok(()) }
+/// A code point has at least one byte, so most texts need no counting.
+fn longer_than(text: &str, code_points_max: usize) -> bool {
+    text.len() > code_points_max && text.chars().count() > code_points_max
+}
+
+fn is_control(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t' | '\r')
 }
 
 #[cfg(test)]
@@ -206,7 +232,24 @@ mod tests {
 
     #[test]
     fn data_is_bounded_by_its_messagepack_size() {
-        assert!(Data::new(serde_json::Value::String("x".repeat(8_189))).is_ok());
-        assert!(Data::new(serde_json::Value::String("x".repeat(8_190))).is_err());
+        assert!(Data::new(Value::String("x".repeat(8_189))).is_ok());
+        assert!(Data::new(Value::String("x".repeat(8_190))).is_err());
+    }
+
+    #[test]
+    fn data_is_bounded_in_depth_and_keys() {
+        let nested = |levels| (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        assert!(Data::new(nested(limits::DATA_DEPTH_MAX)).is_ok());
+        assert_eq!(Data::new(nested(limits::DATA_DEPTH_MAX + 1)), Err(rule::DATA_DEEP));
+        let map = |keys: usize| (0..keys).map(|key| (key.to_string(), Value::Null)).collect();
+        assert!(Data::new(Value::Object(map(limits::KEYS_MAX))).is_ok());
+        assert_eq!(Data::new(Value::Object(map(limits::KEYS_MAX + 1))), Err(rule::DATA_KEYS));
+    }
+
+    #[test]
+    fn equal_data_has_equal_bytes_whatever_the_order_of_its_keys() {
+        let data = |json: &str| Data::new(serde_json::from_str(json).unwrap()).unwrap();
+        let (a, b) = (data(r#"{"a":1,"b":2}"#), data(r#"{"b":2,"a":1}"#));
+        assert_eq!(serde_json::to_string(&a).unwrap(), serde_json::to_string(&b).unwrap());
     }
 }

@@ -1,31 +1,21 @@
-//! The scan of a JSON frame: where it ends, how deep it goes.
-//!
-//! It checks structure alone; serde_json checks the values' own grammar afterwards.
+//! The scan of a JSON frame: where it ends, how deep it goes, and that its strings and keys are
+//! sound. The grammar of numbers is left to serde_json, which reads the frame afterwards.
 
-use super::DecodeError;
-use crate::{code::ErrorCode, limits};
+use super::{
+    DecodeError,
+    nesting::{Kind, Nesting},
+};
+use crate::code::ErrorCode;
 
-/// Returns the length of the first value of `bytes`, leading white space included.
-///
-/// The value is a map, and the maps' keys that hold commands hold maps: serde would take an
-/// array for a struct, and so give one frame two spellings.
+/// Returns the length of the first value of `bytes`, a map, leading white space included.
 pub(super) fn scan(bytes: &[u8]) -> Result<usize, DecodeError> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.skip_space();
     if scanner.peek() != Some(b'{') {
         return Err(DecodeError::new(ErrorCode::Malformed));
     }
-    scanner.value()?;
+    scanner.frame()?;
     Ok(scanner.at)
-}
-
-/// The top-level `id` of a frame that serde refused, if it has one.
-pub(super) fn find_id(frame: &[u8]) -> Option<u32> {
-    #[derive(serde::Deserialize)]
-    struct Id {
-        id: u32,
-    }
-    serde_json::from_slice::<Id>(frame).ok().map(|frame| frame.id)
 }
 
 struct Scanner<'a> {
@@ -33,92 +23,122 @@ struct Scanner<'a> {
     at: usize,
 }
 
-/// An open map or array.
-#[derive(Clone, Copy)]
-struct Level {
-    map: bool,
-    keys: usize,
-}
-
-impl Scanner<'_> {
-    /// Walks one value without recursion, on a stack of fixed size.
-    fn value(&mut self) -> Result<(), DecodeError> {
-        let mut stack = [Level { map: false, keys: 0 }; limits::DEPTH_MAX];
-        let mut depth = 0;
+impl<'a> Scanner<'a> {
+    /// Walks one value without recursion.
+    fn frame(&mut self) -> Result<(), DecodeError> {
+        let mut nesting = Nesting::new();
         loop {
             self.skip_space();
             match self.next()? {
-                open @ (b'{' | b'[') => {
-                    if depth == limits::DEPTH_MAX {
-                        return Err(DecodeError::new(ErrorCode::TooDeep));
-                    }
-                    // The frame is a map, and so is each command's body.
-                    if open == b'[' && depth == 1 {
-                        return Err(DecodeError::new(ErrorCode::Invalid));
-                    }
-                    stack[depth] = Level { map: open == b'{', keys: 0 };
-                    depth += 1;
-                    self.skip_space();
-                    if self.peek() == Some(if open == b'{' { b'}' } else { b']' }) {
-                        self.at += 1;
-                        depth -= 1;
-                    } else {
-                        if open == b'{' {
-                            self.key(&mut stack[depth - 1])?;
-                        }
+                b'{' => {
+                    nesting.open(Kind::Map, 0)?;
+                    if !self.ends_at_once(b'}') {
+                        self.key(&mut nesting)?;
                         continue;
                     }
+                    nesting.close();
                 }
-                b'"' => self.string()?,
-                b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.scalar(),
+                b'[' => {
+                    nesting.open(Kind::Array, 0)?;
+                    if !self.ends_at_once(b']') {
+                        continue;
+                    }
+                    nesting.close();
+                }
+                b'"' => drop(self.string()?),
+                b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.skip_word(),
                 _ => return Err(DecodeError::new(ErrorCode::Malformed)),
             }
-            // A value is complete: close what it completes.
-            loop {
-                let Some(level) = depth.checked_sub(1).map(|top| &mut stack[top]) else {
-                    return Ok(());
-                };
-                self.skip_space();
-                match (self.next()?, level.map) {
-                    (b',', true) => {
-                        self.key(level)?;
-                        break;
-                    }
-                    (b',', false) => break,
-                    (b'}', true) | (b']', false) => depth -= 1,
-                    _ => return Err(DecodeError::new(ErrorCode::Malformed)),
-                }
+            if self.close_complete(&mut nesting)? {
+                return Ok(());
             }
         }
     }
 
-    fn key(&mut self, level: &mut Level) -> Result<(), DecodeError> {
-        level.keys += 1;
-        if level.keys > limits::KEYS_MAX {
-            return Err(DecodeError::new(ErrorCode::TooDeep));
+    /// After a value: closes the maps and arrays that it completes, and reads what leads to the
+    /// next value. True at the frame's end.
+    fn close_complete(&mut self, nesting: &mut Nesting) -> Result<bool, DecodeError> {
+        while let Some(level) = nesting.top() {
+            let kind = level.kind;
+            self.skip_space();
+            match (self.next()?, kind) {
+                (b',', Kind::Map) => return self.key(nesting).map(|()| false),
+                (b',', Kind::Array) => return Ok(false),
+                (b'}', Kind::Map) | (b']', Kind::Array) => nesting.close(),
+                _ => return Err(DecodeError::new(ErrorCode::Malformed)),
+            }
         }
+        Ok(true)
+    }
+
+    fn key(&mut self, nesting: &mut Nesting) -> Result<(), DecodeError> {
         self.skip_space();
+        let start = self.at;
         self.expect(b'"')?;
-        self.string()?;
+        let key = self.string()?;
+        if key.contains(&b'\\') {
+            // The same key can be spelt in many ways.
+            let plain: String = serde_json::from_slice(&self.bytes[start..self.at])
+                .map_err(|_| DecodeError::new(ErrorCode::Malformed))?;
+            nesting.add_key(plain.as_bytes())?;
+        } else {
+            nesting.add_key(key)?;
+        }
         self.skip_space();
         self.expect(b':')
     }
 
-    /// Skips the rest of a string whose opening quote was read.
-    fn string(&mut self) -> Result<(), DecodeError> {
+    /// Reads the rest of a string whose opening quote was read, and returns what is between the
+    /// quotes.
+    fn string(&mut self) -> Result<&'a [u8], DecodeError> {
+        let start = self.at;
         loop {
             match self.next()? {
-                b'"' => return Ok(()),
-                b'\\' => drop(self.next()?),
+                b'"' => return Ok(&self.bytes[start..self.at - 1]),
+                b'\\' => self.escape()?,
+                0..=0x1f => return Err(DecodeError::new(ErrorCode::Malformed)),
                 _ => {}
             }
         }
     }
 
-    fn scalar(&mut self) {
+    fn escape(&mut self) -> Result<(), DecodeError> {
+        match self.next()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
+            b'u' => {
+                let alone = match self.code_unit()? {
+                    0xd800..=0xdbff => {
+                        self.next()? != b'\\'
+                            || self.next()? != b'u'
+                            || !(0xdc00..=0xdfff).contains(&self.code_unit()?)
+                    }
+                    unit => (0xdc00..=0xdfff).contains(&unit),
+                };
+                if alone { Err(DecodeError::malformed("a surrogate stands alone")) } else { Ok(()) }
+            }
+            _ => Err(DecodeError::new(ErrorCode::Malformed)),
+        }
+    }
+
+    fn code_unit(&mut self) -> Result<u32, DecodeError> {
+        (0..4).try_fold(0, |unit, _| {
+            let digit = char::from(self.next()?).to_digit(16);
+            Ok(unit << 4 | digit.ok_or_else(|| DecodeError::new(ErrorCode::Malformed))?)
+        })
+    }
+
+    fn ends_at_once(&mut self, end: u8) -> bool {
+        self.skip_space();
+        let ends = self.peek() == Some(end);
+        self.at += usize::from(ends);
+        ends
+    }
+
+    /// Skips a number, `true`, `false` or `null`.
+    fn skip_word(&mut self) {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().position(|b| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'));
-        self.at += end.unwrap_or(rest.len());
+        let ends = |b: &u8| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+        self.at += rest.iter().position(ends).unwrap_or(rest.len());
     }
 
     fn skip_space(&mut self) {

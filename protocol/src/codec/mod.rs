@@ -1,18 +1,22 @@
 //! The two encodings of a frame, JSON and MessagePack.
 //!
 //! Reading happens in two steps. A scan walks the bytes without building anything: it finds where
-//! a frame ends, bounds its depth and its maps, and refuses what the encoding does not allow.
+//! a frame ends, bounds its depth and its maps, and refuses what either encoding does not allow.
 //! Only then serde builds the frame, so that nothing is ever allocated by a declared length and
-//! no recursion goes deeper than the limit.
+//! no recursion goes deeper than the limit. An error never repeats what was sent.
 
+mod fault;
 mod json;
 mod msgpack;
+mod nesting;
+mod strict;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::fault::Fault;
 use crate::{
     code::ErrorCode,
-    frame::{self, ClientFrame, Incoming, OkFrame},
+    frame::{ClientFrame, Incoming, OkFrame, WireError},
 };
 
 /// How frames are written on a connection.
@@ -32,13 +36,23 @@ pub struct DecodeError {
     pub code: ErrorCode,
     /// The frame's id, as far as it could be told.
     pub id: Option<u32>,
-    /// What is wrong. Never repeats the input.
+    /// What is wrong, with the field's name where there is one. Never repeats the input.
     pub message: String,
 }
 
 impl DecodeError {
     fn new(code: ErrorCode) -> Self {
         Self { code, id: None, message: code.message().to_owned() }
+    }
+
+    fn malformed(message: &str) -> Self {
+        Self { code: ErrorCode::Malformed, id: None, message: message.to_owned() }
+    }
+}
+
+impl From<DecodeError> for WireError {
+    fn from(error: DecodeError) -> Self {
+        Self::with_message(error.code, error.message)
     }
 }
 
@@ -54,7 +68,7 @@ impl Encoding {
     /// Splits off the first frame of `bytes`: several may share a WebSocket message.
     ///
     /// Returns the frame and the rest. Fails if the first value is not complete, not allowed by
-    /// the encoding, too deep, or not a map whose command bodies are maps.
+    /// the encoding, too deep, or not a map; then nothing after it can be told apart either.
     pub fn split_frame(self, bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
         let length = match self {
             Self::Json => json::scan(bytes)?,
@@ -64,19 +78,37 @@ impl Encoding {
         Ok((frame, if self == Self::Json { rest.trim_ascii_start() } else { rest }))
     }
 
+    /// Reads the first client frame of `bytes`, and leaves in `bytes` what follows it: nothing
+    /// when the frame's end cannot be told.
+    pub fn take_client(self, bytes: &mut &[u8]) -> Result<ClientFrame, DecodeError> {
+        let (frame, rest) = self.split_frame(std::mem::take(bytes))?;
+        *bytes = rest;
+        self.read_client(frame)
+    }
+
     /// Reads one client frame. Trailing bytes are refused.
     pub fn decode_client(self, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
-        self.decode_scanned(bytes)
+        self.read_client(self.whole(bytes)?)
     }
 
     /// Reads one server frame. Trailing bytes are refused.
     pub fn decode_server(self, bytes: &[u8]) -> Result<Incoming, DecodeError> {
-        self.decode_scanned(bytes)
+        self.decode(bytes)
     }
 
     /// Reads the body of an `ok` as `T`.
     pub fn decode_ok<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {
-        self.decode_scanned::<OkFrame<T>>(bytes).map(|frame| frame.ok)
+        self.decode::<OkFrame<T>>(bytes).map(|frame| frame.ok)
+    }
+
+    /// Reads one map as `T`, with the strictness of a frame: what a REST request brings.
+    /// Trailing bytes are refused.
+    pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {
+        self.read_scanned(self.whole(bytes)?).map_err(|fault| DecodeError {
+            code: fault.code(),
+            id: None,
+            message: fault.to_string(),
+        })
     }
 
     /// Appends the encoding of `frame` to `out`.
@@ -93,62 +125,43 @@ impl Encoding {
         assert!(written.is_ok(), "every frame can be encoded");
     }
 
-    fn decode_scanned<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {
+    fn whole(self, bytes: &[u8]) -> Result<&[u8], DecodeError> {
         let (frame, rest) = self.split_frame(bytes)?;
-        if !rest.is_empty() {
-            return Err(DecodeError::new(ErrorCode::Malformed));
-        }
-        let decoded = match self {
-            Self::Json => serde_json::from_slice(frame).map_err(|e| e.to_string()),
-            Self::MessagePack => rmp_serde::from_slice(frame).map_err(|e| e.to_string()),
-        };
-        decoded.map_err(|error| self.explain(&error, frame))
+        if rest.is_empty() { Ok(frame) } else { Err(DecodeError::new(ErrorCode::Malformed)) }
     }
 
-    /// Turns serde's words into a code, and into words that do not repeat the input.
-    fn explain(self, error: &str, frame: &[u8]) -> DecodeError {
-        let id = match self {
-            Self::Json => json::find_id(frame),
-            Self::MessagePack => msgpack::find_id(frame),
-        };
-        let (code, message) = explanation(error);
-        DecodeError { code, id, message }
+    fn read_client(self, frame: &[u8]) -> Result<ClientFrame, DecodeError> {
+        let decoded: ClientFrame = self.read_scanned(frame).map_err(|fault| DecodeError {
+            code: fault.code(),
+            id: self.read_scanned::<WithId>(frame).ok().map(|frame| frame.id),
+            message: fault.to_string(),
+        })?;
+        match decoded.command.check() {
+            Ok(()) => Ok(decoded),
+            Err(invalid) => Err(DecodeError {
+                code: invalid.code,
+                id: Some(decoded.id),
+                message: format!("{}: {invalid}", decoded.command.name()),
+            }),
+        }
+    }
+
+    fn read_scanned<T: DeserializeOwned>(self, map: &[u8]) -> Result<T, Fault> {
+        match self {
+            Self::Json => {
+                let text = std::str::from_utf8(map).map_err(|_| Fault::malformed())?;
+                strict::read(&mut serde_json::Deserializer::from_str(text))
+            }
+            Self::MessagePack => strict::read(&mut rmp_serde::Deserializer::from_read_ref(map)),
+        }
     }
 }
 
-fn explanation(error: &str) -> (ErrorCode, String) {
-    if error.contains(frame::NO_COMMAND) {
-        return (ErrorCode::UnknownCommand, frame::NO_COMMAND.to_owned());
-    }
-    for known in [frame::TWO_COMMANDS, frame::NO_ID] {
-        if error.contains(known) {
-            return (ErrorCode::Invalid, known.to_owned());
-        }
-    }
-    for (start, code) in VALUE_RULES {
-        if error.contains(start) {
-            return (*code, code.message().to_owned());
-        }
-    }
-    // serde names fields, which are ours; what it says of values would repeat the input.
-    let field = ["missing field `", "duplicate field `"]
-        .iter()
-        .find_map(|start| error.split_once(start).map(|(_, rest)| (start, rest)))
-        .and_then(|(start, rest)| rest.split_once('`').map(|(name, _)| format!("{start}{name}`")));
-    (ErrorCode::Invalid, field.unwrap_or_else(|| ErrorCode::Invalid.message().to_owned()))
+/// What a frame that was refused is asked for: whom to answer.
+#[derive(Deserialize)]
+struct WithId {
+    id: u32,
 }
-
-/// How the rules of [`crate::value`] begin, and their codes.
-const VALUE_RULES: &[(&str, ErrorCode)] = &[
-    ("text must not be empty", ErrorCode::TextInvalid),
-    ("text is longer", ErrorCode::TextInvalid),
-    ("text holds", ErrorCode::TextInvalid),
-    ("data is larger", ErrorCode::DataTooLarge),
-    ("a channel name", ErrorCode::NameInvalid),
-    ("a topic", ErrorCode::TopicInvalid),
-    ("a reaction", ErrorCode::EmojiInvalid),
-    ("a nonce", ErrorCode::NonceInvalid),
-];
 
 #[cfg(test)]
 mod tests;

@@ -1,27 +1,21 @@
 //! The scan of a MessagePack frame: where it ends, how deep it goes, and that it says nothing
-//! that JSON could not say (no binary, no extension, no key but a string).
+//! that JSON could not say (no binary, no extension, no number that is not finite, no string that
+//! is not UTF-8, no key but a string).
 
-use super::DecodeError;
-use crate::{code::ErrorCode, limits};
+use super::{
+    DecodeError,
+    nesting::{Kind, Nesting},
+};
+use crate::code::ErrorCode;
 
-/// Returns the length of the first value of `bytes`, which is a map whose values may be maps but
-/// not arrays: serde would take an array for a struct.
+/// Returns the length of the first value of `bytes`, a map.
 pub(super) fn scan(bytes: &[u8]) -> Result<usize, DecodeError> {
     let mut scanner = Scanner { bytes, at: 0 };
     match bytes.first() {
-        Some(0x80..=0x8f | 0xde | 0xdf) => scanner.value()?,
+        Some(0x80..=0x8f | 0xde | 0xdf) => scanner.frame()?,
         _ => return Err(DecodeError::new(ErrorCode::Malformed)),
     }
     Ok(scanner.at)
-}
-
-/// The top-level `id` of a frame that serde refused, if it has one.
-pub(super) fn find_id(frame: &[u8]) -> Option<u32> {
-    #[derive(serde::Deserialize)]
-    struct Id {
-        id: u32,
-    }
-    rmp_serde::from_slice::<Id>(frame).ok().map(|frame| frame.id)
 }
 
 struct Scanner<'a> {
@@ -29,111 +23,106 @@ struct Scanner<'a> {
     at: usize,
 }
 
-/// An open map or array: how many values it still lacks.
-#[derive(Clone, Copy)]
-struct Level {
-    map: bool,
-    left: usize,
-}
-
-/// The head of a value.
+/// The head of a value: what follows it, and how much of it.
 enum Head {
+    /// This many bytes without meaning for the scan.
     Scalar(usize),
+    Text(usize),
+    Float32,
+    Float64,
     Array(usize),
     Map(usize),
 }
 
-impl Scanner<'_> {
-    /// Walks one value without recursion, on a stack of fixed size.
-    fn value(&mut self) -> Result<(), DecodeError> {
-        let mut stack = [Level { map: false, left: 0 }; limits::DEPTH_MAX];
-        let mut depth = 0;
+impl<'a> Scanner<'a> {
+    /// Walks one value without recursion.
+    fn frame(&mut self) -> Result<(), DecodeError> {
+        let mut nesting = Nesting::new();
         loop {
             match self.head()? {
-                Head::Scalar(length) => self.skip(length)?,
-                Head::Array(_) if depth == 1 => return Err(DecodeError::new(ErrorCode::Invalid)),
-                Head::Array(left) => Self::open(&mut stack, &mut depth, Level { map: false, left })?,
-                Head::Map(left) => {
-                    if left > limits::KEYS_MAX {
-                        return Err(DecodeError::new(ErrorCode::TooDeep));
-                    }
-                    Self::open(&mut stack, &mut depth, Level { map: true, left })?;
-                }
+                Head::Scalar(length) => drop(self.take(length)?),
+                Head::Text(length) => drop(self.text(length)?),
+                Head::Float32 => finite(f32::from_bits(self.uint(4)? as u32).into())?,
+                Head::Float64 => finite(f64::from_bits(self.uint(8)?))?,
+                Head::Array(items) => nesting.open(Kind::Array, items)?,
+                Head::Map(entries) => nesting.open(Kind::Map, entries)?,
             }
-            // Close what is complete, and read the next key where a map goes on.
-            loop {
-                let Some(level) = depth.checked_sub(1).map(|top| &mut stack[top]) else {
-                    return Ok(());
-                };
-                if level.left == 0 {
-                    depth -= 1;
-                    continue;
-                }
-                level.left -= 1;
-                if level.map {
-                    self.key()?;
-                }
-                break;
+            if self.close_complete(&mut nesting)? {
+                return Ok(());
             }
         }
     }
 
-    fn open(
-        stack: &mut [Level; limits::DEPTH_MAX],
-        depth: &mut usize,
-        level: Level,
-    ) -> Result<(), DecodeError> {
-        if *depth == limits::DEPTH_MAX {
-            return Err(DecodeError::new(ErrorCode::TooDeep));
+    /// After a value or a head: closes the maps and arrays that lack nothing more, and reads the
+    /// next key where a map goes on. True at the frame's end.
+    fn close_complete(&mut self, nesting: &mut Nesting) -> Result<bool, DecodeError> {
+        while let Some(level) = nesting.top() {
+            if level.left == 0 {
+                nesting.close();
+                continue;
+            }
+            level.left -= 1;
+            if level.kind == Kind::Map {
+                self.key(nesting)?;
+            }
+            return Ok(false);
         }
-        stack[*depth] = level;
-        *depth += 1;
-        Ok(())
+        Ok(true)
     }
 
-    fn key(&mut self) -> Result<(), DecodeError> {
-        if !matches!(self.bytes.get(self.at), Some(0xa0..=0xbf | 0xd9..=0xdb)) {
-            return Err(DecodeError::new(ErrorCode::Malformed));
-        }
+    fn key(&mut self, nesting: &mut Nesting) -> Result<(), DecodeError> {
         match self.head()? {
-            Head::Scalar(length) => self.skip(length),
-            _ => Err(DecodeError::new(ErrorCode::Malformed)),
+            Head::Text(length) => nesting.add_key(self.text(length)?),
+            _ => Err(DecodeError::malformed("a key is a string")),
         }
     }
 
     fn head(&mut self) -> Result<Head, DecodeError> {
-        let marker = self.uint(1)? as u8;
+        let marker = self.take(1)?[0];
         Ok(match marker {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => Head::Scalar(0),
             0x80..=0x8f => Head::Map(usize::from(marker & 0x0f)),
             0x90..=0x9f => Head::Array(usize::from(marker & 0x0f)),
-            0xa0..=0xbf => Head::Scalar(usize::from(marker & 0x1f)),
+            0xa0..=0xbf => Head::Text(usize::from(marker & 0x1f)),
+            0xca => Head::Float32,
+            0xcb => Head::Float64,
             0xcc | 0xd0 => Head::Scalar(1),
             0xcd | 0xd1 => Head::Scalar(2),
-            0xca | 0xce | 0xd2 => Head::Scalar(4),
-            0xcb | 0xcf | 0xd3 => Head::Scalar(8),
-            0xd9 => Head::Scalar(self.uint(1)?),
-            0xda => Head::Scalar(self.uint(2)?),
-            0xdb => Head::Scalar(self.uint(4)?),
-            0xdc => Head::Array(self.uint(2)?),
-            0xdd => Head::Array(self.uint(4)?),
-            0xde => Head::Map(self.uint(2)?),
-            0xdf => Head::Map(self.uint(4)?),
+            0xce | 0xd2 => Head::Scalar(4),
+            0xcf | 0xd3 => Head::Scalar(8),
+            0xd9 => Head::Text(self.uint(1)? as usize),
+            0xda => Head::Text(self.uint(2)? as usize),
+            0xdb => Head::Text(self.uint(4)? as usize),
+            0xdc => Head::Array(self.uint(2)? as usize),
+            0xdd => Head::Array(self.uint(4)? as usize),
+            0xde => Head::Map(self.uint(2)? as usize),
+            0xdf => Head::Map(self.uint(4)? as usize),
             0xc1 | 0xc4..=0xc9 | 0xd4..=0xd8 => {
-                return Err(DecodeError::new(ErrorCode::Malformed));
+                return Err(DecodeError::malformed("binary and extension values are not used"));
             }
         })
     }
 
-    fn uint(&mut self, width: usize) -> Result<usize, DecodeError> {
-        let start = self.at;
-        self.skip(width)?;
-        Ok(self.bytes[start..self.at].iter().fold(0, |value, byte| value << 8 | usize::from(*byte)))
+    fn text(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let text = self.take(length)?;
+        match std::str::from_utf8(text) {
+            Ok(_) => Ok(text),
+            Err(_) => Err(DecodeError::malformed("a string is not UTF-8")),
+        }
     }
 
-    fn skip(&mut self, length: usize) -> Result<(), DecodeError> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
-        self.at = end.ok_or_else(|| DecodeError::new(ErrorCode::Malformed))?;
-        Ok(())
+    fn uint(&mut self, width: usize) -> Result<u64, DecodeError> {
+        Ok(self.take(width)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let rest = &self.bytes[self.at..];
+        let taken = rest.get(..length).ok_or_else(|| DecodeError::new(ErrorCode::Malformed))?;
+        self.at += length;
+        Ok(taken)
+    }
+}
+
+fn finite(number: f64) -> Result<(), DecodeError> {
+    if number.is_finite() { Ok(()) } else { Err(DecodeError::malformed("a number is not finite")) }
 }

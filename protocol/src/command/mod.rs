@@ -1,13 +1,14 @@
 //! What a client asks: one type for each command, named after it.
 
-use std::fmt;
+mod channels;
+mod check;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, de::MapAccess, ser::SerializeMap};
 
+pub use self::channels::{ChannelFrom, Channels, Subscribe, Unsubscribe};
 use crate::{
     cursor::Cursor,
-    id::{ChannelId, Incarnation, Rev, Seq, UserId},
-    limits,
+    id::{ChannelId, Seq, UserId},
     message::{ChannelKind, Role},
     value::{ChannelName, Data, Emoji, Text, Topic},
 };
@@ -32,27 +33,41 @@ macro_rules! commands {
                 }
             }
 
-            /// Reads the body of the command called `name`, or gives the map back to be skipped.
-            pub(crate) fn read_body<'de, A: serde::de::MapAccess<'de>>(
-                name: &str,
-                map: &mut A,
-            ) -> Result<Option<Self>, A::Error> {
-                match name {
-                    $($name => map.next_value::<$body>().map(|body| Some(Self::$variant(body))),)*
-                    _ => Ok(None),
-                }
-            }
-
             /// Writes `name: body` into an open map.
-            pub(crate) fn write_body<S: serde::ser::SerializeMap>(
-                &self,
-                map: &mut S,
-            ) -> Result<(), S::Error> {
+            pub(crate) fn write_body<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error> {
                 match self {
                     $(Self::$variant(body) => map.serialize_entry($name, body),)*
                 }
             }
         }
+
+        /// Which command a frame names.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Name {
+            $($variant,)*
+        }
+
+        impl Name {
+            pub(crate) fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// Reads the body that stands next in `map`.
+            pub(crate) fn read_body<'de, A: MapAccess<'de>>(
+                self,
+                map: &mut A,
+            ) -> Result<Command, A::Error> {
+                match self {
+                    $(Self::$variant => map.next_value().map(Command::$variant),)*
+                }
+            }
+        }
+
+        /// All keys that a client's frame may have.
+        pub(crate) const FRAME_KEYS: &[&str] = &["id", "nonce", "age_ms", $($name),*];
 
         $(impl From<$body> for Command {
             fn from(body: $body) -> Self {
@@ -384,85 +399,4 @@ pub struct Signal {
     pub channel: ChannelId,
     /// The value.
     pub data: Data,
-}
-
-/// Receives the events of channels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subscribe {
-    /// Which ones, at most 1,000 a connection.
-    pub channels: Channels,
-    /// The incarnation that the `from` revisions belong to; without it they are the present one's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incarnation: Option<Incarnation>,
-}
-
-/// The channels of a subscription: the string `mine`, or a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Channels {
-    /// All that the caller is a member of, now and later.
-    Mine,
-    /// These, at most 1,000.
-    These(Vec<ChannelFrom>),
-}
-
-impl Serialize for Channels {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Mine => serializer.serialize_str("mine"),
-            Self::These(channels) => channels.serialize(serializer),
-        }
-    }
-}
-
-// By hand: serde's untagged enums forget which encoding they came from, and ids differ by it.
-impl<'de> Deserialize<'de> for Channels {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ChannelsVisitor)
-    }
-}
-
-struct ChannelsVisitor;
-
-impl<'de> de::Visitor<'de> for ChannelsVisitor {
-    type Value = Channels;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the string `mine` or a list of channels")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Channels, E> {
-        match text {
-            "mine" => Ok(Channels::Mine),
-            _ => Err(E::custom("channels is the string `mine` or a list")),
-        }
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Channels, A::Error> {
-        let mut channels = Vec::new();
-        while let Some(channel) = seq.next_element()? {
-            if channels.len() == limits::SUBSCRIPTIONS_MAX {
-                return Err(de::Error::custom("at most 1000 channels"));
-            }
-            channels.push(channel);
-        }
-        Ok(Channels::These(channels))
-    }
-}
-
-/// A channel and where to start in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChannelFrom {
-    /// The channel.
-    pub id: ChannelId,
-    /// The last revision that the client holds: events after it follow. Without it, events from
-    /// now on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Rev>,
-}
-
-/// Stops receiving the events of channels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unsubscribe {
-    /// Which ones.
-    pub channels: Vec<ChannelId>,
 }
