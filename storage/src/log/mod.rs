@@ -20,6 +20,8 @@
 //! - **Refusal.** An append that was refused by [`Appender::append`] is not in the log and never
 //!   will be.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 #[cfg(feature = "runtime")]
 pub mod segment;
 

@@ -69,8 +69,8 @@ impl Map {
         Bounds { start: Offset(self.oldest().next[index]), end: Offset(self.next[index]) }
     }
 
-    /// Where the records from `from` on are, the first of which is there.
-    pub(super) fn find(&self, partition: PartitionId, from: Offset, bytes_max: usize) -> Found {
+    /// Where the records from `from` on are.
+    pub(super) fn find(&self, partition: PartitionId, from: Offset, limit: Limit) -> Found {
         let index = partition.0 as usize;
         let bounds = self.bounds(partition);
         if from < bounds.start {
@@ -90,7 +90,7 @@ impl Map {
         let places = &self.active.places[index];
         Found::Active {
             file: Arc::clone(&self.active.file),
-            places: first_bytes(&places[(from.0 - base) as usize..], bytes_max).to_vec(),
+            places: limit.cut(&places[(from.0 - base) as usize..]).to_vec(),
         }
     }
 
@@ -99,13 +99,24 @@ impl Map {
     }
 }
 
-/// The first places, for at most `bytes_max` bytes of entries but at least one.
-pub(super) fn first_bytes(places: &[Place], bytes_max: usize) -> &[Place] {
-    let mut bytes = 0;
-    let fits = |place: &&Place| {
-        bytes += (ENTRY_HEADER_BYTES + place.bytes) as usize;
-        bytes <= bytes_max
-    };
-    let count = places.iter().take_while(fits).count();
-    &places[..count.max(1).min(places.len())]
+/// How much to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// About the most bytes of entries.
+    pub(super) bytes_max: usize,
+    /// The least records, whatever their size.
+    pub(super) records_min: usize,
+}
+
+impl Limit {
+    /// The first places, as far as the limit allows.
+    pub(super) fn cut(self, places: &[Place]) -> &[Place] {
+        let mut bytes = 0;
+        let fits = |place: &&Place| {
+            bytes += (ENTRY_HEADER_BYTES + place.bytes) as usize;
+            bytes <= self.bytes_max
+        };
+        let count = places.iter().take_while(fits).count();
+        &places[..count.max(self.records_min).min(places.len())]
+    }
 }

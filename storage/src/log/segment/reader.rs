@@ -15,7 +15,7 @@ use super::Shared;
 use super::disk::File;
 use super::entry::{self, ENTRY_HEADER_BYTES, EntryKind};
 use super::header::segment_name;
-use super::map::{Active, Found, Segment, first_bytes};
+use super::map::{Active, Found, Limit, Segment};
 use super::scan::{Place, scan};
 use crate::log::{Entry, Offset, ReadError};
 
@@ -27,21 +27,22 @@ pub(super) fn read(
     bytes_max: usize,
 ) -> Result<Vec<Entry>, ReadError> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut bytes_left = bytes_max;
+    let mut limit = Limit { bytes_max, records_min: 1 };
     loop {
         let at = entries.last().map_or(from, |last| last.offset.next());
-        match read_segment(shared, partition, at, bytes_left) {
+        match read_segment(shared, partition, at, limit) {
             Ok(more) if more.is_empty() => return Ok(entries),
             Ok(more) => {
                 let bytes: usize = more.iter().map(entry_bytes).sum();
+                let bytes_max = limit.bytes_max.saturating_sub(bytes);
+                limit = Limit { bytes_max, records_min: 0 };
                 entries.extend(more);
-                bytes_left = bytes_left.saturating_sub(bytes);
             }
             // What was read before stands; the caller meets the error where it is.
             Err(_) if !entries.is_empty() => return Ok(entries),
             Err(error) => return Err(error),
         }
-        if bytes_left == 0 {
+        if limit.bytes_max == 0 {
             return Ok(entries);
         }
     }
@@ -56,9 +57,9 @@ fn read_segment(
     shared: &Shared,
     partition: PartitionId,
     from: Offset,
-    bytes_max: usize,
+    limit: Limit,
 ) -> Result<Vec<Entry>, ReadError> {
-    let found = shared.map().find(partition, from, bytes_max);
+    let found = shared.map().find(partition, from, limit);
     match found {
         Found::Trimmed(start) => Err(ReadError::Trimmed { start }),
         Found::Nothing => Ok(Vec::new()),
@@ -71,7 +72,7 @@ fn read_segment(
             let skip = (from.0 - base.0) as usize;
             match index.places[partition.0 as usize].get(skip..) {
                 Some(places) if !places.is_empty() => {
-                    read_places(&*index.file, partition, from, first_bytes(places, bytes_max))
+                    read_places(&*index.file, partition, from, limit.cut(places))
                 }
                 _ => Err(damaged(partition, from, &index.damage)),
             }
@@ -120,8 +121,13 @@ fn read_places(
         file.read_at(&mut buffer, u64::from(start))
             .map_err(|error| ReadError::Unavailable(error.to_string()))?;
         for place in near {
-            let record = record_at(&buffer[(place.position - start) as usize..], partition, offset);
-            let record = record.map_err(|what| damaged(partition, offset, what))?;
+            let at = (place.position - start) as usize;
+            let record = match record_at(&buffer[at..], partition, offset) {
+                Ok(record) => record,
+                // What is before it stands; the caller meets the damage where it is.
+                Err(_) if !entries.is_empty() => return Ok(entries),
+                Err(what) => return Err(damaged(partition, offset, what)),
+            };
             entries.push(Entry { offset, record: Bytes::copy_from_slice(record) });
             offset = offset.next();
         }

@@ -8,7 +8,26 @@ use bytes::Bytes;
 use chappe_protocol::PartitionId;
 
 use super::{OpenError, SegmentConfig, SegmentLog};
+use crate::log::conformance::{PARTITIONS, Subject};
 use crate::log::{Acks, Log, Offset};
+
+struct SegmentSubject(tempfile::TempDir);
+
+impl Subject for SegmentSubject {
+    type Log = SegmentLog;
+
+    const RECORD_BYTES_MAX: usize = 4 << 10;
+
+    async fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    async fn open(&self) -> SegmentLog {
+        SegmentLog::open(self.0.path(), PARTITIONS, small()).expect("the log opens")
+    }
+}
+
+crate::log_conformance!(SegmentSubject);
 
 const P0: PartitionId = PartitionId(0);
 const P1: PartitionId = PartitionId(1);
