@@ -1,6 +1,6 @@
 //! A group of changes that becomes one commit.
 //!
-//! Each change is decided against the tree and the changes before it in the group: whether its
+//! Each change is decided against the committed rows and the changes before it in the group: whether its
 //! stamp is newer, whether a name is free. Nothing is written here, and no answer may leave before
 //! the group is durable, for it may rest on a change of the same group.
 
@@ -63,9 +63,16 @@ impl Change {
     }
 }
 
-/// Rows as they were committed.
-pub(super) trait Committed {
+/// The rows as they are committed, beneath a group.
+pub(super) trait Rows {
+    /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError>;
+
+    /// Writes and removes rows, all or none, and returns when they are durable.
+    fn commit(
+        &self,
+        changes: impl Iterator<Item = (UserKey, Option<UserValue>)>,
+    ) -> Result<(), StoreError>;
 }
 
 /// The changes of a group so far, each key's last state only.
@@ -80,35 +87,31 @@ struct Pending {
     /// comes after the removal does not bring the row back.
     stamp: Option<Stamp>,
     value: Option<UserValue>,
-    /// Whether the tree holds the key.
-    in_tree: bool,
-    /// Whether the value is another than the tree's.
+    /// Whether the key is committed.
+    stored: bool,
+    /// Whether the value is another than the committed one.
     changed: bool,
 }
 
 impl Pending {
     fn set(&mut self, value: Option<UserValue>) {
-        // What was never in the tree needs no removal from it.
-        self.changed = value.is_some() || self.in_tree;
+        // What was never committed needs no removal.
+        self.changed = value.is_some() || self.stored;
         self.value = value;
     }
 }
 
 impl Group {
     /// Decides a change. Returns what the caller is to be told once the group is durable.
-    pub(super) fn add(
-        &mut self,
-        tree: &impl Committed,
-        change: Change,
-    ) -> Result<Claimed, StoreError> {
+    pub(super) fn add(&mut self, rows: &impl Rows, change: Change) -> Result<Claimed, StoreError> {
         match change {
-            Change::Rows(rows) => {
-                rows.into_iter().try_for_each(|row| self.put(tree, row))?;
+            Change::Rows(changes) => {
+                changes.into_iter().try_for_each(|change| self.put(rows, change))?;
                 Ok(Claimed::Yes)
             }
-            Change::Claim { key, value } => self.claim(tree, key, value),
+            Change::Claim { key, value } => self.claim(rows, key, value),
             Change::Release { key, value } => {
-                let pending = self.pending(tree, key, |_| Ok(None))?;
+                let pending = self.pending(rows, key, |_| Ok(None))?;
                 if pending.value.as_ref() == Some(&value) {
                     pending.set(None);
                 }
@@ -123,9 +126,9 @@ impl Group {
         changed.map(|(key, pending)| (key, pending.value))
     }
 
-    fn put(&mut self, tree: &impl Committed, row: RowChange) -> Result<(), StoreError> {
-        let RowChange { key, stamp, value } = row;
-        let pending = self.pending(tree, key, |value| stored_stamp(value).map(Some))?;
+    fn put(&mut self, rows: &impl Rows, change: RowChange) -> Result<(), StoreError> {
+        let RowChange { key, stamp, value } = change;
+        let pending = self.pending(rows, key, |value| stored_stamp(value).map(Some))?;
         // Of equal stamps a removal wins: it is the later of the two.
         let wins = |old| stamp > old || (stamp == old && value.is_none());
         if pending.stamp.is_none_or(wins) {
@@ -137,11 +140,11 @@ impl Group {
 
     fn claim(
         &mut self,
-        tree: &impl Committed,
+        rows: &impl Rows,
         key: UserKey,
         value: UserValue,
     ) -> Result<Claimed, StoreError> {
-        let pending = self.pending(tree, key, |_| Ok(None))?;
+        let pending = self.pending(rows, key, |_| Ok(None))?;
         match &pending.value {
             Some(held) if *held == value => Ok(Claimed::Yes),
             Some(held) => Ok(Claimed::Taken(Bytes::copy_from_slice(held))),
@@ -155,17 +158,17 @@ impl Group {
     /// What the key will hold after the changes so far.
     fn pending(
         &mut self,
-        tree: &impl Committed,
+        rows: &impl Rows,
         key: UserKey,
         stamp: impl FnOnce(&[u8]) -> Result<Option<Stamp>, StoreError>,
     ) -> Result<&mut Pending, StoreError> {
         match self.keys.entry(key) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let value = tree.get(entry.key())?;
+                let value = rows.get(entry.key())?;
                 let stamp = value.as_deref().map_or(Ok(None), stamp)?;
-                let in_tree = value.is_some();
-                Ok(entry.insert(Pending { stamp, value, in_tree, changed: false }))
+                let stored = value.is_some();
+                Ok(entry.insert(Pending { stamp, value, stored, changed: false }))
             }
         }
     }

@@ -32,7 +32,7 @@ use chappe_protocol::{ChannelId, Rev};
 use tokio::sync::Semaphore;
 
 use super::{Claimed, Key, Mutation, ROW_BYTES_MAX, Row, Scan, Store, StoreError, UniqueKey};
-use group::{Change, Committed, RowChange};
+use group::{Change, RowChange, Rows};
 use tree::Tree;
 use writer::Writer;
 

@@ -6,7 +6,7 @@ use chappe_protocol::{ChannelId, Rev, Seq, UserId};
 
 use super::super::key::BUCKET;
 use super::super::{Key, Row, Scan, Stamp, StoreError};
-use super::group::Committed;
+use super::group::Rows;
 use super::tree::{Tree, tree_error};
 
 impl Tree {

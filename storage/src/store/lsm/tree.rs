@@ -8,11 +8,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fjall::{Database, Keyspace, LsmError, PersistMode, UserKey, UserValue};
+use fjall::{AbstractTree, Database, Keyspace, LsmError, PersistMode, UserKey, UserValue};
 
 use super::super::StoreError;
 use super::super::key::KeyBytes;
-use super::group::Committed;
+use super::group::Rows;
 
 /// An open tree.
 pub(super) struct Tree {
@@ -40,8 +40,44 @@ impl Tree {
         self.rows.range(range)
     }
 
-    /// Writes and removes rows, all or none, and returns when they are durable.
-    pub(super) fn commit(
+    /// Refuses while the disk is nearly full. The tree takes no write after one that failed, and a
+    /// flush in the background needs space too: so it is not left to fail.
+    fn check_space(&self) -> Result<(), StoreError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|error| tree_error(fjall::Error::Io(error.into())))?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.disk_free_bytes_min {
+            return Err(disk_full());
+        }
+        Ok(())
+    }
+
+    /// Waits while flushes or compactions lag behind. A commit would wait by itself, but for ever
+    /// if these had failed: it begins to at four memtables or thirty runs, and one commit adds one
+    /// at most.
+    fn wait_for_flushes(&self) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let lags = || {
+            self.rows.sealed_memtable_count() > SEALED_MEMTABLES_MAX
+                || self.rows.tree.l0_run_count() > LEVEL_0_RUNS_MAX
+        };
+        while lags() {
+            // Tells whether they failed; there is nothing to write out.
+            self.database.persist(PersistMode::Buffer).map_err(tree_error)?;
+            if started.elapsed() > FLUSH_WAIT_MAX {
+                return Err(StoreError::Unavailable("flushes to disk lag behind".to_owned()));
+            }
+            std::thread::sleep(FLUSH_POLL);
+        }
+        Ok(())
+    }
+}
+
+impl Rows for Tree {
+    fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        self.rows.get(key).map_err(tree_error)
+    }
+
+    fn commit(
         &self,
         changes: impl Iterator<Item = (UserKey, Option<UserValue>)>,
     ) -> Result<(), StoreError> {
@@ -60,38 +96,6 @@ impl Tree {
             }
         }
         batch.commit().map_err(tree_error)
-    }
-
-    /// Refuses while the disk is nearly full. The tree takes no write after one that failed, and a
-    /// flush in the background needs space too: so it is not left to fail.
-    fn check_space(&self) -> Result<(), StoreError> {
-        let stat = rustix::fs::statvfs(&self.dir)
-            .map_err(|error| tree_error(fjall::Error::Io(error.into())))?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.disk_free_bytes_min {
-            return Err(disk_full());
-        }
-        Ok(())
-    }
-
-    /// Waits while flushes lag behind. A commit would wait by itself, but for ever if the flushing
-    /// failed meanwhile: it begins to at four waiting memtables, and one commit adds one at most.
-    fn wait_for_flushes(&self) -> Result<(), StoreError> {
-        let started = Instant::now();
-        while self.rows.sealed_memtable_count() > SEALED_MEMTABLES_MAX {
-            // Says so if the flushing has failed; there is nothing to write out.
-            self.database.persist(PersistMode::Buffer).map_err(tree_error)?;
-            if started.elapsed() > FLUSH_WAIT_MAX {
-                return Err(StoreError::Unavailable("flushes to disk lag behind".to_owned()));
-            }
-            std::thread::sleep(FLUSH_POLL);
-        }
-        Ok(())
-    }
-}
-
-impl Committed for Tree {
-    fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
-        self.rows.get(key).map_err(tree_error)
     }
 }
 
@@ -121,6 +125,41 @@ fn disk_full() -> StoreError {
 
 /// Memtables that may wait for their flush before commits wait for them.
 const SEALED_MEMTABLES_MAX: usize = 1;
-/// How long a commit waits for flushes.
+/// Runs that may wait for their compaction before commits wait for them.
+const LEVEL_0_RUNS_MAX: usize = 16;
+/// How long a commit waits for either.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(30);
 const FLUSH_POLL: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io_error(kind: io::ErrorKind) -> io::Error {
+        io::Error::new(kind, "it")
+    }
+
+    #[test]
+    fn a_full_disk_is_named_wherever_it_was_met() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert_eq!(tree_error(fjall::Error::Io(io_error(kind))), disk_full());
+            let beneath = fjall::Error::Storage(LsmError::Io(io_error(kind)));
+            assert_eq!(tree_error(beneath), disk_full());
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_a_disk_that_does_not_answer() {
+        for damage in [
+            fjall::Error::Storage(LsmError::InvalidTrailer),
+            fjall::Error::InvalidTrailer,
+            fjall::Error::Unrecoverable,
+            fjall::Error::Io(io_error(io::ErrorKind::UnexpectedEof)),
+        ] {
+            assert!(matches!(tree_error(damage), StoreError::Damaged(_)));
+        }
+        for other in [fjall::Error::Io(io_error(io::ErrorKind::Other)), fjall::Error::Poisoned] {
+            assert!(matches!(tree_error(other), StoreError::Unavailable(_)));
+        }
+    }
+}

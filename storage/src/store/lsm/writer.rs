@@ -10,8 +10,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::super::{Claimed, StoreError};
-use super::group::{Change, Group};
-use super::tree::Tree;
+use super::group::{Change, Group, Rows};
 
 pub(super) struct Writer {
     /// None once it is being stopped.
@@ -28,11 +27,11 @@ struct Request {
 }
 
 impl Writer {
-    pub(super) fn start(tree: Arc<Tree>) -> io::Result<Self> {
+    pub(super) fn start(rows: Arc<impl Rows + Send + Sync + 'static>) -> io::Result<Self> {
         let (queue, requests) = mpsc::channel(QUEUE_CHANGES_MAX);
         let thread = thread::Builder::new()
             .name("chappe-store".to_owned())
-            .spawn(move || run(&tree, requests))?;
+            .spawn(move || run(&*rows, requests))?;
         Ok(Self {
             queue: Some(queue),
             queue_bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
@@ -52,6 +51,12 @@ impl Writer {
         queue.send(Request { change, answer, place }).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
+
+    /// How many changes wait in the queue.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
 }
 
 impl Drop for Writer {
@@ -65,7 +70,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(tree: &Tree, mut requests: mpsc::Receiver<Request>) {
+fn run(rows: &impl Rows, mut requests: mpsc::Receiver<Request>) {
     while let Some(first) = requests.blocking_recv() {
         let mut group = Group::default();
         let mut places = Vec::new();
@@ -75,10 +80,10 @@ fn run(tree: &Tree, mut requests: mpsc::Receiver<Request>) {
         while let Some(Request { change, answer, place }) = next {
             bytes += change.bytes();
             places.push(place);
-            answers.push((answer, group.add(tree, change)));
+            answers.push((answer, group.add(rows, change)));
             next = if bytes < GROUP_BYTES_MAX { requests.try_recv().ok() } else { None };
         }
-        let committed = tree.commit(group.into_changes());
+        let committed = rows.commit(group.into_changes());
         drop(places);
         for (answer, decided) in answers {
             // Nobody waits any more if the caller's future was dropped.

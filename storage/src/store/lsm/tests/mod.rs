@@ -1,3 +1,7 @@
+mod disk;
+mod group;
+mod writer;
+
 use std::fs;
 
 use chappe_protocol::{ChannelId, Incarnation, Rev, Seq};
