@@ -1,0 +1,171 @@
+use std::sync::{Arc, Mutex};
+
+use chappe_gateway_http::{
+    Config, Plaintext, Upgrade,
+    upgrade::{Accepted, Socket, Switched},
+};
+use http::{HeaderMap, HeaderValue, Response};
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{mpsc, watch},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{Server, client::Client, kernel::FakeKernel, quick};
+
+const UPGRADE: &str = "GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
+                       upgrade: websocket\r\n\r\n";
+
+/// An upgrade that takes everybody, and the sockets that it took.
+fn taking() -> (Upgrade, mpsc::Receiver<Switched>) {
+    let (sender, taken) = mpsc::channel(8);
+    let upgrade: Upgrade = Arc::new(move |parts, _| {
+        if parts.headers.contains_key("x-refuse") {
+            let refusal = Response::builder().status(426).header("sec-websocket-version", "13");
+            return Err(refusal.body("later".into()).unwrap());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_static("upgrade"));
+        headers.insert("upgrade", HeaderValue::from_static("websocket"));
+        headers.insert("sec-websocket-accept", HeaderValue::from_static("yes"));
+        let sender = sender.clone();
+        let take = Box::new(move |switched| sender.try_send(switched).ok().unwrap());
+        Ok(Accepted { headers, take })
+    });
+    (upgrade, taken)
+}
+
+#[tokio::test]
+async fn an_upgraded_socket_leaves_http_with_what_was_read_ahead() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let (upgrade, mut taken) = taking();
+    let server = Server::with(&kernel, quick(), None, Some(upgrade));
+    let mut client = server.client().await;
+    // A request before it on the same connection, and the first frame in the same packet.
+    client.write(format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{UPGRADE}first").as_bytes()).await;
+    assert_eq!(client.response().await.status, 200);
+    let response = client.head().await;
+    assert_eq!(response.status, 101);
+    assert_eq!(response.header("sec-websocket-accept"), Some("yes"));
+
+    let switched = taken.recv().await.unwrap();
+    assert_eq!(&switched.read_ahead[..], b"first");
+    let Socket::Plain(mut socket) = switched.socket else { panic!("a plain socket") };
+    client.write(b"second").await;
+    let mut second = [0; 6];
+    socket.read_exact(&mut second).await.unwrap();
+    assert_eq!(&second, b"second");
+    socket.write_all(b"third").await.unwrap();
+    assert_eq!(client.take(5).await, b"third");
+    // What was upgraded is no longer HTTP's: it does not hold up the end of the server.
+    server.stop().await;
+    socket.write_all(b"fourth").await.unwrap();
+    assert_eq!(client.take(6).await, b"fourth");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_is_an_answer_and_the_connection_goes_on() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let (upgrade, _taken) = taking();
+    let server = Server::with(&kernel, quick(), None, Some(upgrade));
+    let mut client = server.client().await;
+    let refused = UPGRADE.replace("\r\n\r\n", "\r\nx-refuse: 1\r\n\r\n");
+    let response = client.request(&refused).await;
+    assert_eq!((response.status, response.header("sec-websocket-version")), (426, Some("13")));
+    assert_eq!(client.request("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn nothing_is_upgraded_from_a_foreign_page_or_with_a_token_in_its_url() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let called = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&called);
+    let upgrade: Upgrade = Arc::new(move |_, _| {
+        *count.lock().unwrap() += 1;
+        Err(Response::new("".into()))
+    });
+    let server = Server::with(&kernel, quick(), None, Some(upgrade));
+    for (change, status, code) in [
+        ("GET /v1/ws?token=x ", 400, 4104),
+        ("GET /v1/ws?x=eyJhbGciOiJub25lIn0.e30. ", 400, 4104),
+        ("POST /v1/ws ", 405, 4105),
+    ] {
+        let response = server.request(&UPGRADE.replace("GET /v1/ws ", change)).await;
+        assert_eq!((response.status, response.code()), (status, code), "{change}");
+    }
+    for header in ["origin: https://evil.test", "origin: null", "content-length: 5"] {
+        let request = UPGRADE.replace("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"));
+        let response = server.request(&request).await;
+        assert!(matches!(response.status, 400 | 403), "{header}: {response:?}");
+    }
+    assert_eq!(*called.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn without_a_websocket_frontend_there_is_no_such_route() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let server = Server::start(&kernel);
+    assert_eq!(server.request(UPGRADE).await.status, 404);
+}
+
+#[tokio::test]
+async fn tls_and_plain_share_a_port_where_that_is_allowed() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let (upgrade, mut taken) = taking();
+    let (first, certificate) = crate::upgrade::certificate();
+    let (swap, tls) = watch::channel(first);
+    let config = Config { plaintext: Plaintext::Served, ..quick() };
+    let server = Server::with(&kernel, config, Some(tls.clone()), Some(upgrade));
+
+    assert_eq!(server.request("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
+    let stream = connect_tls(&server, &certificate).await.unwrap();
+    let mut client = Client::over(stream);
+    client.write(format!("{UPGRADE}first").as_bytes()).await;
+    assert_eq!(client.head().await.status, 101);
+    let switched = taken.recv().await.unwrap();
+    assert_eq!(&switched.read_ahead[..], b"first");
+    let Socket::Tls(mut socket) = switched.socket else { panic!("a socket with TLS") };
+    socket.write_all(b"second").await.unwrap();
+    assert_eq!(client.take(6).await, b"second");
+
+    // Another certificate: the open connection stays, new ones get it.
+    let (second, other) = crate::upgrade::certificate();
+    swap.send_replace(second);
+    assert!(connect_tls(&server, &certificate).await.is_err());
+    assert!(connect_tls(&server, &other).await.is_ok());
+    socket.write_all(b"third").await.unwrap();
+    assert_eq!(client.take(5).await, b"third");
+
+    let server = Server::with(&kernel, quick(), Some(tls), None);
+    let mut client = server.client().await;
+    client.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let answer = client.rest().await;
+    assert!(!answer.starts_with(b"HTTP"), "plain HTTP is refused unless it is allowed");
+}
+
+/// A configuration with a fresh certificate for localhost, and the certificate.
+fn certificate() -> (Arc<rustls::ServerConfig>, rustls::pki_types::CertificateDer<'static>) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let certificate = made.cert.der().clone();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    (Arc::new(config), certificate)
+}
+
+async fn connect_tls(
+    server: &Server,
+    certificate: &rustls::pki_types::CertificateDer<'static>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let config =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(server.address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
