@@ -28,8 +28,8 @@ fn noise(seq: u64) -> String {
 async fn rows_that_were_flushed_and_compacted_are_all_there() {
     let dir = TempDir::new().unwrap();
     let store = LsmStore::open_with(dir.path(), small()).unwrap();
-    for round in 1..=4 {
-        for seqs in (1..=4000).collect::<Vec<u64>>().chunks(200) {
+    for round in 1..=3 {
+        for seqs in (1..=1500).collect::<Vec<u64>>().chunks(200) {
             let writes = seqs.iter().map(|seq| message(*seq, round, &noise(seq + round)));
             store.write(writes.collect()).await.unwrap();
         }
@@ -38,10 +38,10 @@ async fn rows_that_were_flushed_and_compacted_are_all_there() {
     assert!(!table_files(dir.path()).is_empty(), "nothing was flushed");
     let store = LsmStore::open_with(dir.path(), small()).unwrap();
     let rows = store.scan(Scan::MessagesAfter(ChannelId::new(1), Seq::ZERO), 5000).await.unwrap();
-    assert_eq!(rows.len(), 4000);
+    assert_eq!(rows.len(), 1500);
     for ((key, row), seq) in rows.into_iter().zip(1..) {
         assert_eq!(key, Key::Message(ChannelId::new(1), Seq::new(seq)));
-        assert_eq!(row.value, noise(seq + 4));
+        assert_eq!(row.value, noise(seq + 3));
     }
 }
 
@@ -49,7 +49,7 @@ async fn rows_that_were_flushed_and_compacted_are_all_there() {
 async fn a_damaged_file_is_reported_and_never_read_as_a_row() {
     let dir = TempDir::new().unwrap();
     let store = LsmStore::open_with(dir.path(), small()).unwrap();
-    for seqs in (1..=2000).collect::<Vec<u64>>().chunks(200) {
+    for seqs in (1..=600).collect::<Vec<u64>>().chunks(200) {
         let writes = seqs.iter().map(|seq| message(*seq, 1, &noise(*seq)));
         store.write(writes.collect()).await.unwrap();
     }
@@ -65,7 +65,7 @@ async fn a_damaged_file_is_reported_and_never_read_as_a_row() {
         Ok(store) => store,
     };
     let mut damaged = 0;
-    for seq in 1..=2000 {
+    for seq in 1..=600 {
         match store.get(Key::Message(ChannelId::new(1), Seq::new(seq))).await {
             Ok(row) => assert_eq!(row.unwrap().value, noise(seq)),
             Err(StoreError::Damaged(_)) => damaged += 1,
@@ -104,7 +104,7 @@ async fn what_was_answered_before_a_kill_is_there_after_it() {
     }
     let dir = TempDir::new().unwrap();
     let mut answered = 0;
-    for round in 1..=5 {
+    for round in 1..=4 {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "--nocapture", KILLED_TEST])
             .env(KILLED, dir.path())
@@ -117,7 +117,7 @@ async fn what_was_answered_before_a_kill_is_there_after_it() {
             .by_ref()
             .map_while(Result::ok)
             .filter_map(|line| line.strip_prefix("seq ")?.parse().ok());
-        answered = seqs.by_ref().take(40 * round).last().unwrap_or(answered);
+        answered = seqs.by_ref().take(20 * round).last().unwrap_or(answered);
         child.kill().unwrap();
         answered = seqs.last().unwrap_or(answered);
         child.wait().unwrap();
@@ -130,7 +130,7 @@ async fn what_was_answered_before_a_kill_is_there_after_it() {
             assert_eq!(row.value, noise(seq));
         }
     }
-    assert!(answered >= 40, "it was killed before it wrote");
+    assert!(answered >= 20, "it was killed before it wrote");
 }
 
 /// Writes on where the last one stopped, and prints each message's number once it is answered.

@@ -29,9 +29,9 @@ impl Subject for LsmSubject {
 crate::store_conformance!(LsmSubject);
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn a_store_answers_as_its_model(operations in conformance::random::operations(80)) {
+    fn a_store_answers_as_its_model(operations in conformance::random::operations(60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let subject = LsmSubject::new().await;
