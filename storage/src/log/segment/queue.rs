@@ -129,6 +129,11 @@ impl Queue {
         self.trims.send_modify(|trims| trims.mode = mode);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_failed(&self) -> bool {
+        self.lock().mode == Mode::Failed
+    }
+
     /// Lets the writer write what is queued and end.
     pub(super) fn close(&self) {
         let mut state = self.lock();
@@ -160,7 +165,7 @@ impl Queue {
 
     /// Says that the changes of trim marks up to that number are durable.
     pub(super) fn set_trims_recorded(&self, trims: u64) {
-        self.trims.send_modify(|now| now.recorded = trims);
+        self.trims.send_if_modified(|now| std::mem::replace(&mut now.recorded, trims) != trims);
     }
 
     fn push(&self, pending: Pending) -> Result<(), AppendRefused> {

@@ -143,11 +143,12 @@ impl Writer {
             if self.backlog.is_empty() && self.marks == self.shared.map().marks {
                 self.is_trim_due |= trims != self.trims_recorded;
                 self.trims_recorded = trims;
-                self.shared.queue.set_trims_recorded(trims);
                 break;
             }
         }
         self.trim_if_due();
+        // Told last, so that whoever waits for it sees what the mark set free.
+        self.shared.queue.set_trims_recorded(self.trims_recorded);
     }
 
     /// Does what is to be done when nothing comes.
@@ -180,6 +181,17 @@ impl Writer {
         {
             self.stop(stop);
         }
+    }
+
+    /// Where the next batch goes.
+    #[cfg(test)]
+    pub(super) fn position(&self) -> u32 {
+        self.position
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_recorded_marks(&self) -> bool {
+        self.marks == self.shared.map().marks
     }
 
     fn is_stopped(&self) -> bool {

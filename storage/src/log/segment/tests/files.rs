@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chappe_protocol::PartitionId;
 
-use super::{OpenError, SegmentConfig, SegmentLog};
 use crate::log::conformance::{PARTITIONS, Subject};
+use crate::log::segment::{OpenError, SegmentConfig, SegmentLog};
 use crate::log::{Acks, Log, Offset};
 
 struct SegmentSubject(tempfile::TempDir);

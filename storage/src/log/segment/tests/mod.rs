@@ -1,0 +1,9 @@
+//! The segment log's tests: on the real file system, and on a simulated disk that crashes, fails
+//! and forgets.
+
+mod crash;
+mod faults;
+mod files;
+mod flips;
+mod model;
+mod sim;
