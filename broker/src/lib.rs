@@ -1,5 +1,27 @@
-//! The partitioned broker: drives the partition cores, each thread with those it leads.
+//! The partitioned broker: it gives the partition cores threads, a log, a store and pipes.
 //!
-//! NOTE to whoever works on `partition/`: this crate (threads, pipes, store calls, relays, budget,
-//! lineage bootstrap) is being written right now by the coordinator against `Action` and the
-//! `handle_*` names in its docs. Finish the core; do not write a driver.
+//! The cores (`chappe-partition`) decide; nothing here does. It names no backend and never sees a
+//! client's frame.
+//!
+//! ```text
+//!   gateway ── pipe ──┐                                ┌── log
+//!   gateway ── pipe ──┤ driver (a thread): inputs →    ├── store
+//!   relays ─── pipe ──┘ cores → actions                └── responses on the pipes
+//! ```
+#![warn(missing_docs)]
+
+mod budget;
+mod clock;
+mod config;
+mod driver;
+mod leading;
+mod lineage;
+mod local;
+mod start;
+mod weight;
+
+pub use chappe_partition::{Bounds, Leadership};
+pub use config::Config;
+pub use lineage::LineageError;
+pub use local::LocalBroker;
+pub use start::{Running, StartError, start};

@@ -1,0 +1,125 @@
+//! Calls of log and store on behalf of the cores: each a task of its own, its outcome an input.
+
+use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chappe_partition::{StoreFound, StoreRead};
+use chappe_protocol::PartitionId;
+use chappe_storage::{
+    log::{Log, Offset, ReadError},
+    store::{Mutation, Store, StoreError, UniqueKey},
+};
+use tokio::{sync::Semaphore, task::spawn_local, time::timeout};
+
+use super::inbox::{Inbox, Input};
+
+/// A call without an answer by then counts as failed. A write may have been applied all the same.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Records are read in pieces of about this size.
+const LOG_READ_BYTES: usize = 1 << 20;
+
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) inbox: Inbox,
+    /// Calls of the store under way.
+    pub(super) permits: Rc<Semaphore>,
+}
+
+impl Calls {
+    pub(super) fn read_bounds(&self, partition: PartitionId) {
+        let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
+        spawn_local(async move {
+            let bounds = log_answer(log.bounds(partition)).await;
+            inbox.push(Input::Bounds(partition, bounds));
+        });
+    }
+
+    pub(super) fn read_log(&self, partition: PartitionId, from: Offset, until: Offset) {
+        let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
+        spawn_local(async move {
+            let mut read = log_answer(log.read(partition, from, LOG_READ_BYTES)).await;
+            if let Ok(entries) = &mut read {
+                entries.retain(|entry| entry.offset < until);
+            }
+            inbox.push(Input::Log(partition, read));
+        });
+    }
+
+    pub(super) fn trim(&self, partition: PartitionId, below: Offset) {
+        let log = Arc::clone(&self.log);
+        spawn_local(async move {
+            if let Err(error) = log_answer(log.trim(partition, below)).await {
+                tracing::warn!(%partition, %below, %error, "the log was not trimmed; it will be later");
+            }
+        });
+    }
+
+    pub(super) fn read_store(&self, partition: PartitionId, token: u64, read: StoreRead) {
+        self.store_call(
+            move |store| async move {
+                match read {
+                    StoreRead::Rows(keys) => store.get_many(keys).await.map(StoreFound::Rows),
+                    StoreRead::Scan(scan, limit) => {
+                        store.scan(scan, limit).await.map(StoreFound::Scanned)
+                    }
+                    StoreRead::Name(name) => {
+                        store.claimed(UniqueKey::ChannelName(name)).await.map(StoreFound::Name)
+                    }
+                }
+            },
+            move |found| Input::Found(partition, token, found),
+        );
+    }
+
+    pub(super) fn write_store(&self, partition: PartitionId, token: u64, rows: Vec<Mutation>) {
+        self.store_call(
+            move |store| async move { store.write(rows).await },
+            move |written| Input::Written(partition, token, written),
+        );
+    }
+
+    pub(super) fn claim_name(&self, partition: PartitionId, token: u64, name: String, value: Bytes) {
+        self.store_call(
+            move |store| async move { store.claim(UniqueKey::ChannelName(name), value).await },
+            move |claimed| Input::NameClaimed(partition, token, claimed),
+        );
+    }
+
+    pub(super) fn release_name(
+        &self,
+        partition: PartitionId,
+        token: u64,
+        name: String,
+        value: Bytes,
+    ) {
+        self.store_call(
+            move |store| async move { store.release(UniqueKey::ChannelName(name), value).await },
+            move |released| Input::Written(partition, token, released),
+        );
+    }
+
+    fn store_call<T, F>(
+        &self,
+        call: impl FnOnce(Arc<dyn Store>) -> F + 'static,
+        input: impl FnOnce(Result<T, StoreError>) -> Input + 'static,
+    ) where
+        F: Future<Output = Result<T, StoreError>> + 'static,
+        T: 'static,
+    {
+        let Self { store, inbox, permits, .. } = self.clone();
+        spawn_local(async move {
+            // Never closed, so a permit always comes.
+            let _permit = permits.acquire().await;
+            let outcome = timeout(TIMEOUT, call(store)).await;
+            let late = || Err(StoreError::Unavailable("no answer in 10 s".to_owned()));
+            inbox.push(input(outcome.unwrap_or_else(|_| late())));
+        });
+    }
+}
+
+async fn log_answer<T>(call: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+    let late = || Err(ReadError::Unavailable("no answer in 10 s".to_owned()));
+    timeout(TIMEOUT, call).await.unwrap_or_else(|_| late())
+}

@@ -1,0 +1,88 @@
+//! Relayed facts on their way to the leaders of inboxes, through a pipe like a gateway's.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use chappe_partition::Outcome;
+use chappe_protocol::{PartitionId, Retry};
+use chappe_uplink::{Broker, Command, Receiver, Refusal, Request, Response, Sender};
+use tokio::task::spawn_local;
+
+use super::inbox::{Inbox, Input};
+use crate::local::LocalBroker;
+
+/// What a command weighs on the pipe: it carries ids alone.
+const COMMAND_WEIGHT: usize = 256;
+const BATCH: usize = 256;
+
+/// The way to the inboxes.
+pub(super) struct Relays {
+    broker: LocalBroker,
+    inbox: Inbox,
+    line: Option<Line>,
+    next: u64,
+}
+
+/// One pipe and what is under way on it.
+struct Line {
+    requests: Sender<Request>,
+    open: Open,
+}
+
+/// By the token on the pipe: whose it is, and the token there.
+type Open = Rc<RefCell<HashMap<u64, (PartitionId, u64)>>>;
+
+impl Relays {
+    pub(super) const fn new(broker: LocalBroker, inbox: Inbox) -> Self {
+        Self { broker, inbox, line: None, next: 0 }
+    }
+
+    /// Sends a command; its outcome is an input later.
+    pub(super) fn send(&mut self, partition: PartitionId, token: u64, mut command: Box<Command>) {
+        self.next += 1;
+        command.token = self.next;
+        let line = self.line();
+        line.open.borrow_mut().insert(command.token, (partition, token));
+        let key = command.token;
+        if line.requests.send(Request::Command(command), COMMAND_WEIGHT).is_err() {
+            line.open.borrow_mut().remove(&key);
+            self.inbox.push(Input::Relayed(partition, token, Outcome::Again));
+        }
+    }
+
+    fn line(&mut self) -> &Line {
+        let ended = self.line.as_ref().is_none_or(|line| line.requests.is_closed());
+        if ended {
+            self.line = None;
+        }
+        self.line.get_or_insert_with(|| {
+            let (requests, responses) = self.broker.open();
+            let open = Open::default();
+            spawn_local(listen(responses, Rc::clone(&open), self.inbox.clone()));
+            Line { requests, open }
+        })
+    }
+}
+
+/// Takes answers until the pipe ends; what has none then is to be sent again.
+async fn listen(mut responses: Receiver<Response>, open: Open, inbox: Inbox) {
+    let mut batch = Vec::new();
+    while responses.recv(&mut batch, BATCH).await.is_ok() {
+        for response in batch.drain(..) {
+            let Response::Answer { token, result, .. } = response else { continue };
+            let Some((partition, token)) = open.borrow_mut().remove(&token) else { continue };
+            inbox.push(Input::Relayed(partition, token, outcome(result.err())));
+        }
+    }
+    for (_, (partition, token)) in open.borrow_mut().drain() {
+        inbox.push(Input::Relayed(partition, token, Outcome::Again));
+    }
+}
+
+fn outcome(refusal: Option<Refusal>) -> Outcome {
+    let Some(refusal) = refusal else { return Outcome::Taken };
+    if refusal.code.retry() != Retry::Again {
+        // An inbox has no reason to refuse one. It is not dropped: the user's list would be wrong.
+        tracing::error!(code = refusal.code.number(), "an inbox refused a relayed fact");
+    }
+    Outcome::Again
+}

@@ -1,0 +1,49 @@
+//! What this process leads, as its gateways are told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use chappe_protocol::PartitionId;
+use chappe_uplink::{Generation, Response, Sender};
+use tokio::sync::watch;
+
+/// Bytes that a list of partitions may weigh on a pipe.
+const LIST_WEIGHT: usize = 2_048;
+
+/// The partitions that are led here, and every pipe that wants to know.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    partitions: Mutex<BTreeMap<PartitionId, Generation>>,
+    count: watch::Sender<usize>,
+}
+
+impl Leading {
+    pub(crate) fn new() -> Self {
+        Self { partitions: Mutex::default(), count: watch::Sender::new(0) }
+    }
+
+    /// A partition is led from now on, or no longer.
+    pub(crate) fn set(&self, partition: PartitionId, generation: Option<Generation>) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        match generation {
+            Some(generation) => partitions.insert(partition, generation),
+            None => partitions.remove(&partition),
+        };
+        self.count.send_replace(partitions.len());
+    }
+
+    /// Tells one pipe. Whoever tells does so after it changed the list, so the last word that a
+    /// pipe hears is the truth. A pipe that cannot take it is about to end.
+    pub(crate) fn tell(&self, pipe: &Sender<Response>) {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = partitions.iter().map(|(id, generation)| (*id, *generation)).collect();
+        drop(pipe.send(Response::Leading(list), LIST_WEIGHT));
+    }
+
+    /// How many there are, as it changes.
+    pub(crate) fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+}

@@ -1,0 +1,228 @@
+//! The identity of an embedded log: made with the log, kept in the store, compared at every start.
+//!
+//! Log and store belong together. A start that finds one without the other, or two that are not
+//! each other's, refuses: going on would renumber what clients hold.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chappe_partition::{
+    Assignment,
+    record::{self, Genesis, Lineage, Record},
+};
+use chappe_protocol::{Incarnation, PartitionId};
+use chappe_storage::{
+    log::{AppendError, AppendRefused, Log, Offset, ReadError},
+    store::{Claimed, Store, StoreError, UniqueKey},
+};
+use serde::{Deserialize, Serialize};
+
+/// Log and store cannot be used together.
+#[derive(Debug, thiserror::Error)]
+pub enum LineageError {
+    /// The store knows a log that is not there.
+    #[error(
+        "the log is empty, but the store belongs to log {0}: restore the log, or move the store \
+         away to begin anew"
+    )]
+    LogMissing(Lineage),
+    /// The log knows a store that is not there.
+    #[error(
+        "the store is empty, but log {0} has records: restore the store, or move the log away to \
+         begin anew"
+    )]
+    StoreMissing(Lineage),
+    /// They are not each other's.
+    #[error("the log is of lineage {log}, the store of {store}: they do not belong together")]
+    Other {
+        /// The log's.
+        log: Lineage,
+        /// The store's.
+        store: Lineage,
+    },
+    /// A partition's first record is not what a log begins with.
+    #[error("partition {0} does not begin with a genesis record")]
+    NoGenesis(PartitionId),
+    /// The number of partitions is fixed when a log is made.
+    #[error("the log was made with {made} partitions, configured are {configured}")]
+    Partitions {
+        /// What the log has.
+        made: u32,
+        /// What it should have.
+        configured: u32,
+    },
+    /// The row in the store cannot be read.
+    #[error("the store's lineage row cannot be read")]
+    Row,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log takes no records.
+    #[error(transparent)]
+    Refused(#[from] AppendRefused),
+    /// The log failed.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the store knows of its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct LineageRow {
+    lineage: [u8; 16],
+    incarnation: u32,
+    partitions: u32,
+}
+
+/// How long the genesis records may take.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads what log this is, and makes it if it is new.
+pub(crate) async fn open(
+    log: &Arc<dyn Log>,
+    store: &Arc<dyn Store>,
+) -> Result<Assignment, LineageError> {
+    let genesis = Found::read(log).await?;
+    let row = store.claimed(UniqueKey::Lineage).await?.map(|bytes| decode(&bytes)).transpose()?;
+    match (row, genesis.lineage) {
+        (None, None) => create(log, store, Lineage(random()), &genesis).await,
+        // A crash came between the first genesis record and the row: the creation goes on.
+        (None, Some(lineage)) if !genesis.used => create(log, store, lineage, &genesis).await,
+        (None, Some(lineage)) => Err(LineageError::StoreMissing(lineage)),
+        (Some(row), None) if genesis.empty == log.partitions() && !genesis.trimmed => {
+            Err(LineageError::LogMissing(row.lineage()))
+        }
+        (Some(row), lineage) => compare(row, lineage, log.partitions()),
+    }
+}
+
+fn compare(
+    row: LineageRow,
+    log: Option<Lineage>,
+    partitions: u32,
+) -> Result<Assignment, LineageError> {
+    if row.partitions != partitions {
+        return Err(LineageError::Partitions { made: row.partitions, configured: partitions });
+    }
+    let store = row.lineage();
+    match log {
+        // A trimmed log has no genesis left; its claims are compared when it is replayed.
+        Some(log) if log != store => Err(LineageError::Other { log, store }),
+        _ => Ok(Assignment { lineage: store, incarnation: Incarnation(row.incarnation) }),
+    }
+}
+
+/// What the log's first records say.
+#[derive(Default)]
+struct Found {
+    lineage: Option<Lineage>,
+    /// The partitions that have a genesis record already.
+    begun: Vec<PartitionId>,
+    empty: u32,
+    /// Some partition has more than its genesis record.
+    used: bool,
+    trimmed: bool,
+}
+
+impl Found {
+    async fn read(log: &Arc<dyn Log>) -> Result<Self, LineageError> {
+        let mut found = Self::default();
+        for partition in (0..log.partitions()).map(PartitionId) {
+            let bounds = log.bounds(partition).await?;
+            found.used |= bounds.end > Offset(1);
+            if bounds.start > Offset(0) {
+                found.trimmed = true;
+            } else if bounds.end == Offset(0) {
+                found.empty += 1;
+            } else {
+                found.take(log, partition).await?;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn take(&mut self, log: &Arc<dyn Log>, partition: PartitionId) -> Result<(), LineageError> {
+        let entries = log.read(partition, Offset(0), 1).await?;
+        let record = entries.first().and_then(|entry| record::decode(&entry.record).ok());
+        let Some(Record::Genesis(genesis)) = record else {
+            return Err(LineageError::NoGenesis(partition));
+        };
+        if genesis.partitions != log.partitions() {
+            let (made, configured) = (genesis.partitions, log.partitions());
+            return Err(LineageError::Partitions { made, configured });
+        }
+        if let Some(other) = self.lineage.filter(|other| *other != genesis.lineage) {
+            return Err(LineageError::Other { log: genesis.lineage, store: other });
+        }
+        self.lineage = Some(genesis.lineage);
+        self.begun.push(partition);
+        Ok(())
+    }
+}
+
+/// Writes the genesis records that are missing, and then the store's row.
+async fn create(
+    log: &Arc<dyn Log>,
+    store: &Arc<dyn Store>,
+    lineage: Lineage,
+    found: &Found,
+) -> Result<Assignment, LineageError> {
+    let partitions = log.partitions();
+    let mut bytes = Vec::new();
+    record::encode(&Record::Genesis(Genesis { lineage, partitions }), &mut bytes);
+    let record = Bytes::from(bytes);
+    let (mut appender, mut acks) = log.appender();
+    let missing: Vec<_> =
+        (0..partitions).map(PartitionId).filter(|id| !found.begun.contains(id)).collect();
+    for partition in &missing {
+        appender.append(*partition, 0, record.clone())?;
+    }
+    let mut left = missing.len();
+    let acked = async {
+        while left > 0 {
+            let Some(batch) = acks.recv().await else {
+                return Err(AppendError("the log was closed".to_owned()));
+            };
+            left -= batch.len();
+            for acked in batch {
+                acked.result?;
+            }
+        }
+        Ok(())
+    };
+    let outcome = tokio::time::timeout(CREATE_TIMEOUT, acked).await;
+    outcome.unwrap_or_else(|_| Err(AppendError("no answer in 30 s".to_owned())))?;
+    let row = LineageRow { lineage: lineage.0.to_be_bytes(), incarnation: 1, partitions };
+    match store.claim(UniqueKey::Lineage, encode(&row)).await? {
+        Claimed::Yes => tracing::info!(%lineage, partitions, "made a new log"),
+        Claimed::Taken(other) => {
+            return Err(LineageError::Other { log: lineage, store: decode(&other)?.lineage() });
+        }
+    }
+    Ok(Assignment { lineage, incarnation: Incarnation(1) })
+}
+
+impl LineageRow {
+    const fn lineage(&self) -> Lineage {
+        Lineage(u128::from_be_bytes(self.lineage))
+    }
+}
+
+fn encode(row: &LineageRow) -> Bytes {
+    let bytes = rmp_serde::to_vec_named(row);
+    assert!(bytes.is_ok(), "a lineage row can be encoded");
+    bytes.unwrap_or_default().into()
+}
+
+fn decode(bytes: &[u8]) -> Result<LineageRow, LineageError> {
+    rmp_serde::from_slice(bytes).map_err(|_| LineageError::Row)
+}
+
+pub(crate) fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // Without randomness nothing may be made: two logs must never share an identity.
+    assert!(getrandom::fill(&mut bytes).is_ok(), "the system has a source of randomness");
+    u128::from_be_bytes(bytes)
+}
