@@ -83,7 +83,7 @@ checked_text! {
         if longer_than(text, limits::TEXT_CODE_POINTS_MAX) {
             return Err(rule::TEXT_LONG);
         }
-        if text.chars().any(is_control) { Err(rule::TEXT_CONTROL) } else { Ok(()) }
+        if has_control(text, Breaks::Allowed) { Err(rule::TEXT_CONTROL) } else { Ok(()) }
     }
 }
 checked_text! {
@@ -93,7 +93,7 @@ checked_text! {
         if name.is_empty() || longer_than(name, limits::NAME_CODE_POINTS_MAX) {
             return Err(rule::NAME_LENGTH);
         }
-        if name.trim() != name || name.chars().any(char::is_control) {
+        if name.trim() != name || has_control(name, Breaks::Refused) {
             return Err(rule::NAME_CHARACTERS);
         }
         if name.bytes().all(|b| b.is_ascii_digit()) { Err(rule::NAME_NUMBER) } else { Ok(()) }
@@ -105,7 +105,7 @@ checked_text! {
         if longer_than(topic, limits::TOPIC_CODE_POINTS_MAX) {
             return Err(rule::TOPIC_LONG);
         }
-        if topic.chars().any(is_control) { Err(rule::TOPIC_CONTROL) } else { Ok(()) }
+        if has_control(topic, Breaks::Allowed) { Err(rule::TOPIC_CONTROL) } else { Ok(()) }
     }
 }
 checked_text! {
@@ -115,7 +115,7 @@ checked_text! {
         if nonce.is_empty() || nonce.len() > limits::NONCE_BYTES_MAX {
             return Err(rule::NONCE_LENGTH);
         }
-        if nonce.chars().any(char::is_control) { Err(rule::NONCE_CONTROL) } else { Ok(()) }
+        if has_control(nonce, Breaks::Refused) { Err(rule::NONCE_CONTROL) } else { Ok(()) }
     }
 }
 checked_text! {
@@ -207,8 +207,22 @@ fn longer_than(text: &str, code_points_max: usize) -> bool {
     text.len() > code_points_max && text.chars().count() > code_points_max
 }
 
-fn is_control(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t' | '\r')
+/// Whether line breaks and tabs may stand in a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Breaks {
+    Allowed,
+    Refused,
+}
+
+/// Whether the text has a control character: U+0000 to U+001F, U+007F to U+009F. Looks at bytes,
+/// without an early end, so that the compiler takes many at a time.
+fn has_control(text: &str, breaks: Breaks) -> bool {
+    let allowed = |b: u8| breaks == Breaks::Allowed && matches!(b, b'\n' | b'\t' | b'\r');
+    let low = |found, b: &u8| found | ((*b < 0x20 || *b == 0x7f) && !allowed(*b));
+    // The upper ones are C2 80 to C2 9F in UTF-8.
+    let high = |found, pair: &[u8]| found | (pair[0] == 0xc2 && pair[1] < 0xa0);
+    text.as_bytes().iter().fold(false, low)
+        || !text.is_ascii() && text.as_bytes().windows(2).fold(false, high)
 }
 
 #[cfg(test)]
@@ -221,6 +235,17 @@ mod tests {
         assert!(Text::parse("é".repeat(4_001)).is_err());
         assert!(Text::parse(" \n").is_err());
         assert!(Text::parse("a\u{0}b").is_err());
+    }
+
+    #[test]
+    fn every_control_character_is_found_and_nothing_else() {
+        for c in '\0'..='\u{2ff}' {
+            let text = format!("é{c}ß");
+            assert_eq!(has_control(&text, Breaks::Refused), c.is_control(), "{c:?}");
+            let is_break = matches!(c, '\n' | '\t' | '\r');
+            let expected = c.is_control() && !is_break;
+            assert_eq!(has_control(&text, Breaks::Allowed), expected, "{c:?}");
+        }
     }
 
     #[test]

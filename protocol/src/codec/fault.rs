@@ -20,13 +20,13 @@ struct Details {
 }
 
 impl Fault {
-    pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+    fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Details { code, message: message.into(), path: Vec::new() }))
     }
 
-    /// What the format itself could not read.
-    pub(super) fn malformed() -> Self {
-        Self::new(ErrorCode::Malformed, ErrorCode::Malformed.message())
+    /// The encoding itself is wrong.
+    pub(super) fn malformed(message: &'static str) -> Self {
+        Self::new(ErrorCode::Malformed, message)
     }
 
     /// The same, inside a field.

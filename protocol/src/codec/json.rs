@@ -1,18 +1,15 @@
-//! The scan of a JSON frame: where it ends, how deep it goes, and that its strings and keys are
-//! sound. The grammar of numbers is left to serde_json, which reads the frame afterwards.
+//! The scan of a JSON frame: where it ends, how deep it goes, and that no map has a key twice.
+//! The grammar of numbers and the escapes of strings are left to serde_json, which reads the
+//! whole frame afterwards.
 
-use super::{
-    DecodeError,
-    nesting::{Kind, Nesting},
-};
-use crate::code::ErrorCode;
+use super::nesting::{Kind, Nesting, Unsound};
 
 /// Returns the length of the first value of `bytes`, a map, leading white space included.
-pub(super) fn scan(bytes: &[u8]) -> Result<usize, DecodeError> {
+pub(super) fn scan(bytes: &[u8]) -> Result<usize, Unsound> {
     let mut scanner = Scanner { bytes, at: 0 };
     scanner.skip_space();
     if scanner.peek() != Some(b'{') {
-        return Err(DecodeError::new(ErrorCode::Malformed));
+        return Err(Unsound::Malformed);
     }
     scanner.frame()?;
     Ok(scanner.at)
@@ -25,7 +22,7 @@ struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// Walks one value without recursion.
-    fn frame(&mut self) -> Result<(), DecodeError> {
+    fn frame(&mut self) -> Result<(), Unsound> {
         let mut nesting = Nesting::new();
         loop {
             self.skip_space();
@@ -47,7 +44,7 @@ impl<'a> Scanner<'a> {
                 }
                 b'"' => drop(self.string()?),
                 b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.skip_word(),
-                _ => return Err(DecodeError::new(ErrorCode::Malformed)),
+                _ => return Err(Unsound::Malformed),
             }
             if self.close_complete(&mut nesting)? {
                 return Ok(());
@@ -57,7 +54,7 @@ impl<'a> Scanner<'a> {
 
     /// After a value: closes the maps and arrays that it completes, and reads what leads to the
     /// next value. True at the frame's end.
-    fn close_complete(&mut self, nesting: &mut Nesting) -> Result<bool, DecodeError> {
+    fn close_complete(&mut self, nesting: &mut Nesting) -> Result<bool, Unsound> {
         while let Some(level) = nesting.top() {
             let kind = level.kind;
             self.skip_space();
@@ -65,66 +62,60 @@ impl<'a> Scanner<'a> {
                 (b',', Kind::Map) => return self.key(nesting).map(|()| false),
                 (b',', Kind::Array) => return Ok(false),
                 (b'}', Kind::Map) | (b']', Kind::Array) => nesting.close(),
-                _ => return Err(DecodeError::new(ErrorCode::Malformed)),
+                _ => return Err(Unsound::Malformed),
             }
         }
         Ok(true)
     }
 
-    fn key(&mut self, nesting: &mut Nesting) -> Result<(), DecodeError> {
+    fn key(&mut self, nesting: &mut Nesting) -> Result<(), Unsound> {
         self.skip_space();
         let start = self.at;
         self.expect(b'"')?;
-        let key = self.string()?;
-        if key.contains(&b'\\') {
-            // The same key can be spelt in many ways.
-            let plain: String = serde_json::from_slice(&self.bytes[start..self.at])
-                .map_err(|_| DecodeError::new(ErrorCode::Malformed))?;
-            nesting.add_key(plain.as_bytes())?;
-        } else {
-            nesting.add_key(key)?;
+        match self.string()? {
+            Spelling::Plain => nesting.add_key(&self.bytes[start + 1..self.at - 1])?,
+            Spelling::Escaped => {
+                let key: String = serde_json::from_slice(&self.bytes[start..self.at])
+                    .map_err(|_| Unsound::Malformed)?;
+                nesting.add_key(key.as_bytes())?;
+            }
         }
         self.skip_space();
         self.expect(b':')
     }
 
-    /// Reads the rest of a string whose opening quote was read, and returns what is between the
-    /// quotes.
-    fn string(&mut self) -> Result<&'a [u8], DecodeError> {
-        let start = self.at;
+    /// Skips the rest of a string whose opening quote was read.
+    fn string(&mut self) -> Result<Spelling, Unsound> {
+        let mut spelling = Spelling::Plain;
         loop {
+            self.skip_to_quote_or_escape();
             match self.next()? {
-                b'"' => return Ok(&self.bytes[start..self.at - 1]),
-                b'\\' => self.escape()?,
-                0..=0x1f => return Err(DecodeError::new(ErrorCode::Malformed)),
-                _ => {}
+                b'"' => return Ok(spelling),
+                _ => {
+                    spelling = Spelling::Escaped;
+                    self.next()?;
+                }
             }
         }
     }
 
-    fn escape(&mut self) -> Result<(), DecodeError> {
-        match self.next()? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
-            b'u' => {
-                let alone = match self.code_unit()? {
-                    0xd800..=0xdbff => {
-                        self.next()? != b'\\'
-                            || self.next()? != b'u'
-                            || !(0xdc00..=0xdfff).contains(&self.code_unit()?)
-                    }
-                    unit => (0xdc00..=0xdfff).contains(&unit),
-                };
-                if alone { Err(DecodeError::malformed("a surrogate stands alone")) } else { Ok(()) }
+    /// Looks at eight bytes at a time: of what zero bytes the words below have, the lowest is
+    /// certain, and it is the one that counts.
+    fn skip_to_quote_or_escape(&mut self) {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+        let rest = &self.bytes[self.at..];
+        let (words, tail) = rest.as_chunks::<8>();
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * 0x5c));
+            if found != 0 {
+                self.at += found.trailing_zeros() as usize / 8;
+                return;
             }
-            _ => Err(DecodeError::new(ErrorCode::Malformed)),
+            self.at += 8;
         }
-    }
-
-    fn code_unit(&mut self) -> Result<u32, DecodeError> {
-        (0..4).try_fold(0, |unit, _| {
-            let digit = char::from(self.next()?).to_digit(16);
-            Ok(unit << 4 | digit.ok_or_else(|| DecodeError::new(ErrorCode::Malformed))?)
-        })
+        self.at += tail.iter().position(|b| matches!(b, b'"' | b'\\')).unwrap_or(tail.len());
     }
 
     fn ends_at_once(&mut self, end: u8) -> bool {
@@ -147,17 +138,24 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), DecodeError> {
-        if self.next()? == byte { Ok(()) } else { Err(DecodeError::new(ErrorCode::Malformed)) }
+    fn expect(&mut self, byte: u8) -> Result<(), Unsound> {
+        if self.next()? == byte { Ok(()) } else { Err(Unsound::Malformed) }
     }
 
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn next(&mut self) -> Result<u8, DecodeError> {
-        let byte = self.peek().ok_or_else(|| DecodeError::new(ErrorCode::Malformed))?;
+    fn next(&mut self) -> Result<u8, Unsound> {
+        let byte = self.peek().ok_or(Unsound::Malformed)?;
         self.at += 1;
         Ok(byte)
     }
+}
+
+/// How a string is spelt: as it is, or with escapes, so that one key has many spellings.
+#[derive(Clone, Copy)]
+enum Spelling {
+    Plain,
+    Escaped,
 }

@@ -149,7 +149,8 @@ impl Encoding {
     fn read_scanned<T: DeserializeOwned>(self, map: &[u8]) -> Result<T, Fault> {
         match self {
             Self::Json => {
-                let text = std::str::from_utf8(map).map_err(|_| Fault::malformed())?;
+                let text = std::str::from_utf8(map)
+                    .map_err(|_| Fault::malformed("the frame is not UTF-8"))?;
                 strict::read(&mut serde_json::Deserializer::from_str(text))
             }
             Self::MessagePack => strict::read(&mut rmp_serde::Deserializer::from_read_ref(map)),

@@ -6,6 +6,28 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::DecodeError;
 use crate::{code::ErrorCode, limits};
 
+/// Why a scan stopped. Small, because it is part of every step's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsound {
+    Malformed,
+    KeyTwice,
+    KeyNotText,
+    Binary,
+    TooDeep,
+}
+
+impl From<Unsound> for DecodeError {
+    fn from(unsound: Unsound) -> Self {
+        match unsound {
+            Unsound::Malformed => Self::new(ErrorCode::Malformed),
+            Unsound::KeyTwice => Self::malformed("a map has the same key twice"),
+            Unsound::KeyNotText => Self::malformed("a key is a string"),
+            Unsound::Binary => Self::malformed("binary and extension values are not used"),
+            Unsound::TooDeep => Self::new(ErrorCode::TooDeep),
+        }
+    }
+}
+
 /// The open maps and arrays of a scan, on a stack of fixed size.
 pub(super) struct Nesting {
     levels: [Level; limits::DEPTH_MAX],
@@ -20,8 +42,8 @@ pub(super) struct Nesting {
 pub(super) struct Level {
     pub(super) kind: Kind,
     /// The values that it still lacks, where the encoding tells.
-    pub(super) left: usize,
-    first_key: usize,
+    pub(super) left: u32,
+    first_key: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,11 +59,9 @@ impl Nesting {
         Self { levels: [NONE; limits::DEPTH_MAX], depth: 0, keys: Vec::with_capacity(16) }
     }
 
-    pub(super) fn open(&mut self, kind: Kind, left: usize) -> Result<(), DecodeError> {
-        let Some(level) = self.levels.get_mut(self.depth) else {
-            return Err(DecodeError::new(ErrorCode::TooDeep));
-        };
-        *level = Level { kind, left, first_key: self.keys.len() };
+    pub(super) fn open(&mut self, kind: Kind, left: u32) -> Result<(), Unsound> {
+        let level = self.levels.get_mut(self.depth).ok_or(Unsound::TooDeep)?;
+        *level = Level { kind, left, first_key: self.keys.len() as u32 };
         self.depth += 1;
         Ok(())
     }
@@ -49,7 +69,7 @@ impl Nesting {
     pub(super) fn close(&mut self) {
         assert!(self.depth > 0, "closed more than was opened");
         self.depth -= 1;
-        self.keys.truncate(self.levels[self.depth].first_key);
+        self.keys.truncate(self.levels[self.depth].first_key as usize);
     }
 
     /// The innermost, or none when the frame is complete.
@@ -58,15 +78,15 @@ impl Nesting {
     }
 
     /// Takes a key of the innermost map.
-    pub(super) fn add_key(&mut self, key: &[u8]) -> Result<(), DecodeError> {
-        let first = self.top().map_or(0, |level| level.first_key);
+    pub(super) fn add_key(&mut self, key: &[u8]) -> Result<(), Unsound> {
+        let first = self.top().map_or(0, |level| level.first_key as usize);
         let keys = &self.keys[first..];
         if keys.len() == limits::KEYS_MAX {
-            return Err(DecodeError::new(ErrorCode::TooDeep));
+            return Err(Unsound::TooDeep);
         }
         let hash = xxh3_64(key);
         if keys.contains(&hash) {
-            return Err(DecodeError::malformed("a map has the same key twice"));
+            return Err(Unsound::KeyTwice);
         }
         self.keys.push(hash);
         Ok(())

@@ -1,8 +1,9 @@
 //! A deserializer around a format's own that takes less and says less.
 //!
 //! It takes no array where a struct is meant, though serde would: one frame would have two
-//! spellings. And of a refused value it says the place and the rule, never what was sent
-//! ([`Fault`]).
+//! spellings. Nor what only one encoding can say: a number that is not finite, a string that is
+//! not UTF-8. What is ignored is held to this too. And of a refused value it says the place and
+//! the rule, never what was sent ([`Fault`]).
 //!
 //! The format underneath has an error type of its own, through which a fault cannot pass. So a
 //! fault waits in the [`Context`] while the format carries an empty error of its own outwards.
@@ -19,6 +20,7 @@ use serde::{
 };
 
 use super::fault::Fault;
+use crate::code::ErrorCode;
 
 /// Reads a value from `inner`, a format that describes its own types.
 pub(super) fn read<'de, T, D>(inner: D) -> Result<T, Fault>
@@ -45,9 +47,9 @@ impl Context<'_> {
     }
 
     /// The fault that the format's error stands for. What the format refused by itself, after the
-    /// scan found the frame sound, is a number or a word that is none.
+    /// scan found the frame sound, is a number, a word or an escape that is none.
     fn leave<E>(&self, _: E) -> Fault {
-        self.fault.take().unwrap_or_else(Fault::malformed)
+        self.fault.take().unwrap_or_else(|| Fault::malformed(ErrorCode::Malformed.message()))
     }
 }
 
@@ -121,15 +123,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, 'de, D> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let context = self.context;
-        let visitor = Checked { inner: visitor, meant: Meant::Anything, context };
-        self.inner.deserialize_ignored_any(visitor).map_err(|error| context.leave(error))
-    }
-
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map
+        unit_struct seq tuple tuple_struct map ignored_any
     }
 }
 
@@ -169,10 +165,20 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, 'de, V> {
         visit_bool: bool,
         visit_i64: i64,
         visit_u64: u64,
-        visit_f64: f64,
         visit_str: &str,
         visit_string: String,
-        visit_bytes: &[u8],
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<V::Value, E> {
+        if !number.is_finite() {
+            return Err(self.context.enter(Fault::malformed("a number is not finite")));
+        }
+        self.inner.visit_f64(number).map_err(|fault| self.context.enter(fault))
+    }
+
+    /// After the scan, bytes are a string that MessagePack could not read as one.
+    fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<V::Value, E> {
+        Err(self.context.enter(Fault::malformed("a string is not UTF-8")))
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<V::Value, E> {
