@@ -4,6 +4,11 @@
 //! that a user whom a gateway entered is online until the gateway takes him out or its lease ends,
 //! and that a gateway's end needs no reaper in callers.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(feature = "runtime")]
+pub mod memory;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,7 +41,8 @@ pub trait Presence: Send + Sync + 'static {
     /// Returns whether it was still held: if not, the caller enters its users again.
     async fn renew(&self, gateway: GatewayId, ttl: Duration) -> Result<bool, PresenceError>;
 
-    /// Adds and removes users of a gateway.
+    /// Adds and removes users of a gateway; nobody is in both lists. Fails if the gateway has no
+    /// lease. On `Err` nothing or all of it was done; it may be done again.
     async fn update(
         &self,
         gateway: GatewayId,
@@ -52,6 +58,10 @@ pub trait Presence: Send + Sync + 'static {
 
     /// The changes of `users` since the last call, or since they were first watched by `gateway`.
     /// A change that was undone in between may be left out.
+    ///
+    /// Whoever is not among `users` is no longer watched. Fails if the gateway has no lease, with
+    /// which all it watched is forgotten: after [`renew`](Self::renew) said so, it asks who is
+    /// [`online`](Self::online). To begin, it watches first and asks then.
     async fn changes(
         &self,
         gateway: GatewayId,

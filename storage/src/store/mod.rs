@@ -13,9 +13,9 @@
 //! The conditional tables ([`UniqueKey`]) are the exception: they have no stamps, and are never
 //! written by a projection.
 
-#[cfg_attr(not(feature = "runtime"), allow(dead_code))] // the byte form is the backends'
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg_attr(not(feature = "runtime"), allow(dead_code))] // the byte form is the backends'
 mod key;
 #[cfg(feature = "runtime")]
 pub mod lsm;
