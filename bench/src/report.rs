@@ -58,14 +58,19 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A line where more is better: the best round of each side.
-    pub(crate) fn more(name: &str, unit: &'static str, goal: Goal, rounds: Vec<Round>) -> Self {
-        Self::new(name, unit, goal, rounds, f64::max)
+    /// So much in a time: the best round of each side, and our share of the floor's speed.
+    pub(crate) fn rate(name: &str, unit: &'static str, goal: Goal, rounds: Vec<Round>) -> Self {
+        Self::new(name, unit, goal, rounds, f64::max, |floor, ours| ours / floor)
     }
 
-    /// A line where less is better.
-    pub(crate) fn less(name: &str, unit: &'static str, goal: Goal, rounds: Vec<Round>) -> Self {
-        Self::new(name, unit, goal, rounds, f64::min)
+    /// A time: the best round of each side, and our share of the floor's speed.
+    pub(crate) fn time(name: &str, unit: &'static str, goal: Goal, rounds: Vec<Round>) -> Self {
+        Self::new(name, unit, goal, rounds, f64::min, |floor, ours| floor / ours)
+    }
+
+    /// A size: the smallest of each side, and how many times the floor's.
+    pub(crate) fn size(name: &str, unit: &'static str, goal: Goal, rounds: Vec<Round>) -> Self {
+        Self::new(name, unit, goal, rounds, f64::min, |floor, ours| ours / floor)
     }
 
     /// The same with a note.
@@ -80,10 +85,11 @@ impl Row {
         goal: Goal,
         rounds: Vec<Round>,
         better: fn(f64, f64) -> f64,
+        ratio: fn(f64, f64) -> f64,
     ) -> Self {
         let ours = rounds.iter().map(|round| round.ours).reduce(better).unwrap_or(f64::NAN);
         let floor = rounds.iter().filter_map(|round| round.floor).reduce(better);
-        let ratio = floor.map(|floor| ours / floor);
+        let ratio = floor.map(|floor| ratio(floor, ours));
         let verdict = goal.verdict(ours, ratio);
         Self {
             name: name.to_owned(),
@@ -217,10 +223,12 @@ mod tests {
     #[test]
     fn the_best_round_of_each_side_counts() {
         let row =
-            Row::more("a", "1/s", Goal::RatioAtLeast(0.85), rounds(&[(90.0, 70.0), (100.0, 60.0)]));
+            Row::rate("a", "1/s", Goal::RatioAtLeast(0.85), rounds(&[(90.0, 70.0), (100.0, 60.0)]));
         assert_eq!((row.floor, row.ours), (Some(100.0), 70.0));
-        let row = Row::less("a", "s", Goal::None, rounds(&[(2.0, 4.0), (1.0, 5.0)]));
-        assert_eq!((row.ratio, row.verdict), (Some(4.0), Verdict::Known));
+        let pairs = [(2.0, 4.0), (1.0, 5.0)];
+        let row = Row::time("a", "s", Goal::None, rounds(&pairs));
+        assert_eq!((row.ratio, row.verdict), (Some(0.25), Verdict::Known));
+        assert_eq!(Row::size("a", "B", Goal::None, rounds(&pairs)).ratio, Some(4.0));
     }
 
     #[test]
@@ -237,6 +245,6 @@ mod tests {
 
     #[test]
     fn no_round_at_all_is_a_miss() {
-        assert_eq!(Row::more("a", "", Goal::AtMost(1.0), Vec::new()).verdict, Verdict::Missed);
+        assert_eq!(Row::rate("a", "", Goal::AtMost(1.0), Vec::new()).verdict, Verdict::Missed);
     }
 }

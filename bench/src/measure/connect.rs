@@ -46,7 +46,7 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
         ));
         rounds.push(Round { floor: Some(floor), ours });
     }
-    let row = Row::more("connect and sign in", "connects/CPU s", Goal::RatioAtLeast(0.4), rounds);
+    let row = Row::rate("connect and sign in", "connects/CPU s", Goal::RatioAtLeast(0.4), rounds);
     Ok(vec![
         row.note(format!("{count} connects a round, {} under way at once, HS256", session::WINDOW)),
     ])

@@ -58,8 +58,8 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
         ours.audit.deliveries() + floor.audit.deliveries(),
     );
     Ok(vec![
-        Row::more("fan-out, one at a time", "deliveries/CPU s", GOAL, singles).note(note),
-        Row::more("fan-out, bursts of 16", "deliveries/CPU s", GOAL, bursts),
+        Row::rate("fan-out, one at a time", "deliveries/CPU s", GOAL, singles).note(note),
+        Row::rate("fan-out, bursts of 16", "deliveries/CPU s", GOAL, bursts),
     ])
 }
 

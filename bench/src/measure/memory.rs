@@ -50,9 +50,9 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
         setting.idle
     );
     Ok(vec![
-        Row::less("idle connection, WS", "KiB", WEBSOCKET_KIB, plain).note(note),
-        Row::less("idle connection, WSS", "KiB", WEBSOCKET_TLS_KIB, tls),
-        Row::less("idle connection, QUIC", "KiB", QUIC_RATIO, quic),
+        Row::size("idle connection, WS", "KiB", WEBSOCKET_KIB, plain).note(note),
+        Row::size("idle connection, WSS", "KiB", WEBSOCKET_TLS_KIB, tls),
+        Row::size("idle connection, QUIC", "KiB", QUIC_RATIO, quic),
     ])
 }
 

@@ -1,8 +1,8 @@
 //! The measurements, one file each.
 
-pub(crate) mod codec;
 pub(crate) mod connect;
 pub(crate) mod fanout;
+pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod publish;
 
@@ -63,7 +63,7 @@ impl Measure {
     /// Measures.
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>> {
         match self {
-            Self::Codec => codec::run(setting),
+            Self::Codec => kept::codec(setting),
             Self::Fanout => fanout::run(setting),
             Self::Publish => publish::run(setting),
             Self::Connect => connect::run(setting),

@@ -48,14 +48,14 @@ pub(crate) fn run(setting: &Setting) -> Result<Vec<Row>> {
         costs.push(Round { floor: None, ours: cost });
         batches.push(batch.to_string());
     }
-    let rate = Row::more("durable publish", "acked/s", Goal::RatioAtLeast(0.15), rates);
+    let rate = Row::rate("durable publish", "acked/s", Goal::RatioAtLeast(0.15), rates);
     let note = format!(
         "{CONNECTIONS} connections, {IN_FLIGHT} in flight each, texts of {} B, every \
          acknowledgement in order and without a gap; records in a batch by round: {}",
         sample::DURABLE_TEXT_BYTES,
         batches.join(", "),
     );
-    Ok(vec![rate.note(note), Row::less("durable publish, CPU", "µs", Goal::None, costs)])
+    Ok(vec![rate.note(note), Row::time("durable publish, CPU", "µs", Goal::None, costs)])
 }
 
 fn bare(setting: &Setting, batch: usize, time: Duration) -> Result<Appended> {
