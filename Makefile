@@ -26,3 +26,8 @@ fmt: ## Is everything formatted?
 
 clippy: ## Lints, warnings denied
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+bench: ## Measure against bare programs; BENCH="--only fanout --quick" and the like narrow it
+	@scripts/require cargo cc
+	$(CARGO) build --release --package chappe-server --package chappe-bench
+	$(CARGO) run --quiet --release --package chappe-bench -- $(BENCH)
