@@ -3,5 +3,21 @@
 //! It opens no socket and reaches neither log nor store: connections come to it as [`link::Link`]s,
 //! and everything it knows of channels comes through the uplink.
 
+pub mod auth;
+mod beacon;
+mod catch_up;
+pub mod clock;
+pub mod config;
+mod desk;
 pub mod frontend;
+mod gateway;
+mod hub;
+mod limits;
 pub mod link;
+mod session;
+mod shard;
+mod uplink;
+mod weight;
+mod wheel;
+
+pub use self::{config::Config, gateway::Gateway};

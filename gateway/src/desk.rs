@@ -1,0 +1,116 @@
+//! What all sessions of a shard share: the hub, the limits, the keys, the time, and what the
+//! shard's driver is to do next.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chappe_protocol::{CloseCode, SessionId, WireError, reply::Reply};
+
+use crate::{auth::Authenticator, clock::Now, config::Config, hub::Hub, limits::Gate};
+
+/// Shared by a shard's sessions.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) config: Arc<Config>,
+    pub(crate) auth: Arc<Authenticator>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) hub: Hub,
+    pub(crate) now: Now,
+    effects: VecDeque<Effect>,
+    /// Operations in the order in which their time ends: they all have the same.
+    deadlines: VecDeque<(u64, u32, u64)>,
+    /// Connections that are to be closed once what waits for them was sent.
+    pub(crate) closing: Vec<u32>,
+    /// Connections that are not read until less waits for them.
+    pub(crate) deaf: Vec<u32>,
+    /// Numbers drawn at random by the driver, for sessions.
+    pub(crate) seed: u64,
+    drawn: u64,
+}
+
+/// What the driver of a shard is to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// Tell the link that its session is signed in.
+    SignedIn(u32),
+    /// Wait until the issuer was asked for keys, then say so to this connection's session.
+    AwaitKeys(u32),
+    /// Read from the link again: its session takes more.
+    Wake(u32),
+    /// Close the link.
+    Close(u32, CloseCode),
+    /// Drop the link.
+    Drop(u32),
+    /// Answer a call.
+    Answer(u64, Box<Result<Reply, WireError>>),
+}
+
+impl Desk {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        auth: Arc<Authenticator>,
+        gate: Arc<Gate>,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        Self {
+            hub: Hub::new(&config.limits, &config.timing),
+            config,
+            auth,
+            gate,
+            now,
+            effects: VecDeque::new(),
+            deadlines: VecDeque::new(),
+            closing: Vec::new(),
+            deaf: Vec::new(),
+            seed,
+            drawn: 0,
+        }
+    }
+
+    /// Asks the driver for something.
+    pub(crate) fn ask(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// What the driver is to do next.
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether half of what may wait for a connection does.
+    pub(crate) fn has_much_waiting(&self, peer: u32) -> bool {
+        let waiting = self.hub.peers.get(peer).map_or(0, |peer| peer.outlet.waiting());
+        waiting > self.config.limits.outbox_bytes / 2
+    }
+
+    /// Notes when an operation is given up.
+    pub(crate) fn expect(&mut self, peer: u32, serial: u64) {
+        let due_ms = self.now.boot_ms + self.config.timing.command_ms;
+        self.deadlines.push_back((due_ms, peer, serial));
+    }
+
+    /// The next operation whose time is over.
+    pub(crate) fn poll_deadline(&mut self) -> Option<(u32, u64)> {
+        let (due_ms, peer, serial) = *self.deadlines.front()?;
+        if due_ms > self.now.boot_ms {
+            return None;
+        }
+        self.deadlines.pop_front();
+        Some((peer, serial))
+    }
+
+    /// When the next operation is given up, if nothing answers it before.
+    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.front().map(|(due_ms, ..)| *due_ms)
+    }
+
+    /// A session's id: unique over shards and restarts because the seed was drawn at random.
+    pub(crate) fn draw_session(&mut self) -> SessionId {
+        self.drawn += 1;
+        // A bijection of the counter, so that no two are equal, and neighbours do not look alike.
+        let mut mixed = self.seed.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        SessionId::new((mixed ^ (mixed >> 31)) >> 1)
+    }
+}

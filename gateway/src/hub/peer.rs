@@ -1,0 +1,199 @@
+//! What the hub knows of a connection: its way out and what it reads.
+
+use chappe_protocol::UserId;
+use serde::Serialize;
+use slab::Slab;
+
+use crate::link::Lane;
+
+use super::{
+    form::Form,
+    outlet::{Outlet, Pool, Sockets},
+};
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) outlet: Outlet,
+    /// Who it is; nobody before the sign-in.
+    pub(crate) user: Option<UserId>,
+    /// Its places in the channels that it reads.
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// The channel of its user's inbox, once that is watched.
+    pub(crate) inbox: Option<u32>,
+    /// Subscriptions that the leader was asked about.
+    pub(crate) joins: u32,
+    /// Since when a lane of it is blocked; 0 if none is.
+    pub(crate) blocked_since_ms: u64,
+    /// In how many of the channels of this flush it has a place.
+    pub(super) gathered: u32,
+    /// Some of its events wait in a ring although its lane is free by now.
+    pub(crate) lagging: bool,
+    dirty: bool,
+}
+
+/// A connection's place in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) channel: u32,
+    pub(crate) slot: u32,
+}
+
+/// The connection has as much waiting as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// All connections of a shard, by their index, and the buffers that they share.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    table: Slab<Peer>,
+    /// Those for which something was queued since the last flush.
+    pub(super) dirty: Vec<u32>,
+    /// Those that were blocked by the last flush and were not before.
+    newly_blocked: Vec<u32>,
+    pub(super) pool: Pool,
+    pub(super) payload: Vec<u8>,
+    outbox_bytes: usize,
+}
+
+impl Peers {
+    pub(crate) fn new(outbox_bytes: usize) -> Self {
+        Self {
+            table: Slab::new(),
+            dirty: Vec::new(),
+            newly_blocked: Vec::new(),
+            pool: Pool::default(),
+            payload: Vec::new(),
+            outbox_bytes,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, form: Form, channel_lanes: u8) -> u32 {
+        let peer = Peer {
+            outlet: Outlet::new(form, channel_lanes),
+            user: None,
+            subscriptions: Vec::new(),
+            inbox: None,
+            joins: 0,
+            blocked_since_ms: 0,
+            gathered: 0,
+            lagging: false,
+            dirty: false,
+        };
+        self.table.insert(peer) as u32
+    }
+
+    pub(crate) fn remove(&mut self, peer: u32) {
+        let mut gone = self.table.remove(peer as usize);
+        gone.outlet.clear(&mut self.pool);
+        self.dirty.retain(|dirty| *dirty != peer);
+        self.newly_blocked.retain(|blocked| *blocked != peer);
+    }
+
+    pub(crate) fn get(&self, peer: u32) -> Option<&Peer> {
+        self.table.get(peer as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: u32) -> Option<&mut Peer> {
+        self.table.get_mut(peer as usize)
+    }
+
+    /// Queues a frame behind what waits on a lane. Refuses it when the connection has too much
+    /// waiting; a single frame is taken by a connection with nothing waiting, whatever its size.
+    pub(crate) fn send<T: Serialize>(
+        &mut self,
+        peer: u32,
+        lane: Lane,
+        frame: &T,
+    ) -> Result<(), Full> {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return Ok(()) };
+        let before = entry.outlet.waiting();
+        let form = entry.outlet.form();
+        let queue = entry.outlet.queue(lane, &mut self.pool);
+        let start = queue.len();
+        form.write(frame, &mut self.payload, queue);
+        if before > 0 && before + queue.len() - start > self.outbox_bytes {
+            queue.truncate(start);
+            return Err(Full);
+        }
+        self.mark(peer);
+        Ok(())
+    }
+
+    /// Queues finished frames behind what waits on a lane.
+    pub(crate) fn append(&mut self, peer: u32, lane: Lane, frames: &[u8]) {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return };
+        entry.outlet.queue(lane, &mut self.pool).extend_from_slice(frames);
+        self.mark(peer);
+    }
+
+    /// How many more bytes of events may be queued for a connection: a part of its bound stays
+    /// for replies.
+    pub(crate) fn room(&self, peer: u32) -> usize {
+        let waiting = self.get(peer).map_or(0, |peer| peer.outlet.waiting());
+        (self.outbox_bytes / 4).saturating_sub(waiting)
+    }
+
+    /// Notes that something is to be flushed for a connection.
+    pub(crate) fn mark(&mut self, peer: u32) {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return };
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.dirty.push(peer);
+        }
+    }
+
+    /// The next connection with something to flush.
+    pub(super) fn next_dirty(&mut self) -> Option<u32> {
+        let peer = self.dirty.pop()?;
+        if let Some(entry) = self.table.get_mut(peer as usize) {
+            entry.dirty = false;
+        }
+        Some(peer)
+    }
+
+    /// Offers what waits for a connection, on all its lanes.
+    pub(super) fn flush(&mut self, peer: u32, sockets: &mut impl Sockets, now_ms: u64) {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return };
+        entry.outlet.flush(peer, &mut self.pool, sockets);
+        if entry.outlet.blocked_lanes().next().is_some() {
+            self.note_blocked(peer, now_ms);
+        }
+    }
+
+    /// Keeps the rest of a frame that a link cut.
+    pub(super) fn block(&mut self, peer: u32, lane: Lane, rest: &[u8], now_ms: u64) {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return };
+        entry.outlet.block(lane, rest, &mut self.pool);
+        self.note_blocked(peer, now_ms);
+    }
+
+    /// The link takes more on a blocked lane. Returns whether the lane is free now.
+    pub(super) fn unblock(
+        &mut self,
+        peer: u32,
+        lane: Lane,
+        sockets: &mut impl Sockets,
+        now_ms: u64,
+    ) -> bool {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return false };
+        let free = entry.outlet.unblock(lane, peer, &mut self.pool, sockets);
+        if free {
+            let others = entry.outlet.blocked_lanes().next().is_some();
+            entry.blocked_since_ms = if others { now_ms } else { 0 };
+        }
+        free
+    }
+
+    fn note_blocked(&mut self, peer: u32, now_ms: u64) {
+        let Some(entry) = self.table.get_mut(peer as usize) else { return };
+        if entry.blocked_since_ms == 0 {
+            entry.blocked_since_ms = now_ms.max(1);
+            self.newly_blocked.push(peer);
+        }
+    }
+
+    /// The next connection whose link has to say when it takes more.
+    pub(crate) fn poll_blocked(&mut self) -> Option<u32> {
+        self.newly_blocked.pop()
+    }
+}
