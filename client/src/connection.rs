@@ -156,8 +156,7 @@ impl Connection {
         let (frame, rest) = self.encoding.split_frame(&self.rest)?;
         let bytes = self.rest.slice_ref(frame);
         self.rest = self.rest.slice_ref(rest);
-        let incoming = self.encoding.decode_server(&bytes)?;
-        Ok(Frame { incoming, bytes, encoding: self.encoding })
+        Frame::decode(self.encoding, bytes)
     }
 
     fn ended(&mut self, closed: Closed) -> Error {
@@ -166,6 +165,10 @@ impl Connection {
 }
 
 impl Frame {
+    pub(crate) fn decode(encoding: Encoding, bytes: Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { incoming: encoding.decode_server(&bytes)?, bytes, encoding })
+    }
+
     /// What it says.
     pub fn incoming(&self) -> &Incoming {
         &self.incoming

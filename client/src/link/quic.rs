@@ -251,8 +251,9 @@ fn refused(error: ConnectionError) -> Error {
 }
 
 /// The handshake's own refusals carry the TLS alert in the low byte of a `CRYPTO_ERROR` code:
-/// 42 to 49 are about certificates (RFC 8446 §6.2).
+/// 42 to 49 are about certificates, 51 is a signature that does not fit (RFC 8446 §6.2).
 fn is_certificate_alert(error: &ConnectionError) -> bool {
     let ConnectionError::TransportError(error) = error else { return false };
-    (0x100 + 42..=0x100 + 49).contains(&u64::from(error.code))
+    let alert = u64::from(error.code).checked_sub(0x100);
+    matches!(alert, Some(42..=49 | 51))
 }

@@ -7,6 +7,8 @@ mod backoff;
 mod commands;
 mod core;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use std::{
