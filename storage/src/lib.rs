@@ -6,6 +6,8 @@
 #![warn(missing_docs)]
 
 pub mod blobs;
+#[cfg(feature = "runtime")]
+mod folder;
 pub mod log;
 pub mod presence;
 pub mod store;

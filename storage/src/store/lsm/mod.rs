@@ -36,7 +36,8 @@ use group::{Change, RowChange, Rows};
 use tree::Tree;
 use writer::Writer;
 
-pub use open::{LsmOptions, OpenError};
+pub use crate::folder::OpenError;
+pub use open::LsmOptions;
 
 /// A store in a directory of its own, which it locks.
 ///

@@ -2,10 +2,8 @@
 //!
 //! Everything here blocks. Only the writer's thread commits.
 
-use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, Database, Keyspace, LsmError, PersistMode, UserKey, UserValue};
@@ -13,26 +11,25 @@ use fjall::{AbstractTree, Database, Keyspace, LsmError, PersistMode, UserKey, Us
 use super::super::StoreError;
 use super::super::key::KeyBytes;
 use super::group::Rows;
+use crate::folder::Folder;
 
 /// An open tree.
 pub(super) struct Tree {
-    // Before the lock, so that the files are closed when it is let go.
+    // The order of the fields is that of their drop: the folder is let go once the files are closed.
     rows: Keyspace,
     database: Database,
-    dir: PathBuf,
+    folder: Folder,
     disk_free_bytes_min: u64,
-    /// Locked for as long as the tree is open.
-    _lock: File,
 }
 
 impl Tree {
     pub(super) fn new(
-        (database, rows): (Database, Keyspace),
-        dir: PathBuf,
+        database: Database,
+        rows: Keyspace,
+        folder: Folder,
         disk_free_bytes_min: u64,
-        lock: File,
     ) -> Self {
-        Self { rows, database, dir, disk_free_bytes_min, _lock: lock }
+        Self { rows, database, folder, disk_free_bytes_min }
     }
 
     /// The rows of a range of keys.
@@ -43,9 +40,8 @@ impl Tree {
     /// Refuses while the disk is nearly full. The tree takes no write after one that failed, and a
     /// flush in the background needs space too: so it is not left to fail.
     fn check_space(&self) -> Result<(), StoreError> {
-        let stat = rustix::fs::statvfs(&self.dir)
-            .map_err(|error| tree_error(fjall::Error::Io(error.into())))?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < self.disk_free_bytes_min {
+        let free_bytes = self.folder.free_bytes().map_err(|error| tree_error(error.into()))?;
+        if free_bytes < self.disk_free_bytes_min {
             return Err(disk_full());
         }
         Ok(())
