@@ -1,0 +1,90 @@
+//! Beats, seals and the planned end of a leadership.
+
+use crate::{
+    action::Action,
+    config::Now,
+    partition::{Partition, Phase},
+    record::Record,
+};
+
+impl Partition {
+    /// The partition is to be led by another: decide nothing more, let what is in flight come
+    /// home, then release it. The projection goes on with what it has.
+    pub fn handle_revoked(&mut self, now: Now) {
+        match self.phase {
+            Phase::Leading => {
+                self.phase = Phase::HandingOver { until_ms: now.boot_ms + HAND_OVER_MS };
+                self.hand_over(now);
+                self.proceed(now);
+            }
+            Phase::HandingOver { .. } | Phase::Halted(_) => {}
+            _ => self.let_go(now),
+        }
+    }
+
+    /// Closes the partition for clients (stage 1) or for every fact (stage 2), or opens it again
+    /// (stage 0). Says whether the record could be offered: it leads, and nothing is on offer.
+    pub fn handle_seal(&mut self, now: Now, stage: u8) -> bool {
+        if !matches!(self.phase, Phase::Leading) || self.offered.is_some() || stage > 2 {
+            return false;
+        }
+        let mark = self.lead.mark(now);
+        let record = if stage == 0 { Record::Unseal(mark) } else { Record::Seal(mark, stage) };
+        self.offer(now, record, None);
+        true
+    }
+
+    /// Appends a beat when a live lease is wanted and nothing else was appended.
+    pub(crate) fn beat(&mut self, now: Now) {
+        let due = self.beat_due().is_some_and(|due| due <= now.boot_ms);
+        if due && self.offered.is_none() {
+            let mark = self.lead.mark(now);
+            self.offer(now, Record::Beat(mark), None);
+        }
+    }
+
+    pub(crate) fn beat_due(&self) -> Option<u64> {
+        if !matches!(self.phase, Phase::Leading) {
+            return None;
+        }
+        let beat_ms = self.lease.beat_ms()?;
+        let wanted = self.heard || self.parked > 0 || !self.answers.is_empty();
+        wanted.then(|| self.lead.appended_ms + beat_ms)
+    }
+
+    /// Releases the partition once nothing is in flight, or gives up in time.
+    pub(crate) fn hand_over(&mut self, now: Now) {
+        let Phase::HandingOver { until_ms } = self.phase else { return };
+        if now.boot_ms >= until_ms {
+            return self.let_go(now);
+        }
+        // Whose own first wait is not over must not excuse his successor from one.
+        if self.flight.is_empty() && self.offered.is_none() && self.lease.speaks(now) {
+            let mark = self.lead.mark(now);
+            self.offer(now, Record::Release(mark), None);
+        }
+    }
+
+    pub(crate) const fn hand_over_due(&self) -> Option<u64> {
+        match self.phase {
+            Phase::HandingOver { until_ms } => Some(until_ms),
+            _ => None,
+        }
+    }
+
+    /// The release is durable.
+    pub(crate) fn released(&mut self, now: Now) {
+        self.let_go(now);
+    }
+
+    fn let_go(&mut self, now: Now) {
+        self.drop_leadership(now);
+        self.phase = Phase::Idle;
+        self.actions.push_back(Action::Leads(None));
+        self.actions.push_back(Action::HandedOver);
+        self.drain_ready(now);
+    }
+}
+
+/// How long a hand-over waits for what is in flight.
+const HAND_OVER_MS: u64 = 500;

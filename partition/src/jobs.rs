@@ -1,0 +1,70 @@
+//! What the store was asked and has not answered, numbered in the order of asking.
+
+use std::collections::BTreeMap;
+
+use chappe_protocol::{ChannelId, SessionId};
+use chappe_storage::store::Key;
+
+use crate::{names::NameJob, read::Page};
+
+pub(crate) struct Jobs {
+    next: u64,
+    open: BTreeMap<u64, Job>,
+}
+
+/// What an answer of the store is for.
+pub(crate) enum Job {
+    /// The checkpoint, to take over from.
+    Checkpoint,
+    /// A channel's state.
+    Load(ChannelId),
+    /// A row that a session's command needs.
+    Row(ChannelId, SessionId, Key),
+    /// A name that a session's command needs, or that is to be freed.
+    Name(NameJob),
+    /// A page for a reader.
+    Page(Box<Page>),
+    /// The partition's outbox, to go on with.
+    Outbox,
+    /// The rows that a batch of facts changes, their writing, their checkpoint.
+    Projection,
+    /// The removal of outbox rows that were sent.
+    Sent,
+}
+
+impl Jobs {
+    pub(crate) fn new() -> Self {
+        Self { next: 1, open: BTreeMap::new() }
+    }
+
+    pub(crate) fn begin(&mut self, job: Job) -> u64 {
+        let token = self.next;
+        self.next += 1;
+        self.open.insert(token, job);
+        token
+    }
+
+    /// The job with this token, unless it was dropped meanwhile.
+    pub(crate) fn end(&mut self, token: u64) -> Option<Job> {
+        self.open.remove(&token)
+    }
+
+    /// The oldest that is open.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.open.keys().next().copied()
+    }
+
+    /// What the next one will be called.
+    pub(crate) const fn upcoming(&self) -> u64 {
+        self.next
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Drops all: their answers will be ignored.
+    pub(crate) fn clear(&mut self) {
+        self.open.clear();
+    }
+}

@@ -1,0 +1,148 @@
+//! One batch of the projection: the oldest facts, the rows that they touch, and what those become.
+
+use std::collections::VecDeque;
+
+use chappe_protocol::{ChannelId, ChannelName, PartitionId};
+use chappe_storage::store::{Key, Mutation, Row};
+
+use super::{Sendable, Step};
+use crate::{
+    halt::Halt,
+    id_map::{IdMap, id_map},
+    project::{Touch, project, stamp, touches},
+    record::{Fact, FactBody},
+    row::{RowValue, StampedRow},
+};
+
+pub(super) struct Batch {
+    partition: PartitionId,
+    /// How many of the oldest steps it takes.
+    pub(super) steps: usize,
+    /// The rows that have to be read first.
+    pub(super) wanted: Vec<Key>,
+    rows: IdMap<Key, StampedRow>,
+    /// Names that its facts gave up.
+    pub(super) freed: VecDeque<(ChannelId, ChannelName)>,
+    /// Channels that its facts deleted.
+    pub(super) deleted: VecDeque<(std::sync::Arc<Fact>, chappe_storage::log::Offset)>,
+    /// The outbox rows that it writes.
+    pub(super) outbox: Vec<Sendable>,
+}
+
+impl Batch {
+    /// Takes the oldest facts of `steps`, up to the size of a batch.
+    pub(super) fn take(steps: &VecDeque<Step>, partition: PartitionId) -> Self {
+        let mut batch = Self {
+            partition,
+            steps: 0,
+            wanted: Vec::new(),
+            rows: id_map(0),
+            freed: VecDeque::new(),
+            deleted: VecDeque::new(),
+            outbox: Vec::new(),
+        };
+        let mut made: IdMap<Key, ()> = id_map(0);
+        let mut bytes = 0;
+        for step in steps {
+            if batch.steps > 0 && (bytes >= BATCH_BYTES_MAX || batch.steps >= BATCH_STEPS_MAX) {
+                break;
+            }
+            batch.steps += 1;
+            bytes += step.bytes;
+            let Some(fact) = &step.fact else { continue };
+            touches(fact, partition, &mut |Touch { key, needs_row }| {
+                let known = made.insert(key, ()).is_some();
+                if needs_row && !known {
+                    batch.wanted.push(key);
+                }
+            });
+            match &fact.body {
+                FactBody::Updated(body) => batch.frees(fact, body.freed.as_ref()),
+                FactBody::Deleted(body) => {
+                    batch.frees(fact, body.freed.as_ref());
+                    batch.deleted.push_back((std::sync::Arc::clone(fact), step.offset));
+                }
+                _ => {}
+            }
+        }
+        batch
+    }
+
+    /// Takes the rows that were wanted.
+    pub(super) fn give(&mut self, rows: Vec<Option<Row>>) -> Result<(), Halt> {
+        for (key, row) in self.wanted.iter().zip(rows) {
+            let Some(row) = row else { continue };
+            let row = StampedRow::decode(key, &row)
+                .map_err(|_| Halt::Store(format!("a row of {:?}", key.table())))?;
+            self.rows.insert(*key, row);
+        }
+        Ok(())
+    }
+
+    /// What the rows become.
+    pub(super) fn fold<'a>(
+        &mut self,
+        steps: impl Iterator<Item = &'a Step>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Vec<Mutation>, Halt> {
+        let mut changed: Vec<Key> = Vec::new();
+        for step in steps {
+            let Some(fact) = &step.fact else { continue };
+            let stamp = stamp(fact);
+            let mut failed = None;
+            touches(fact, self.partition, &mut |Touch { key, .. }| {
+                let old = self.rows.get(&key);
+                // What the row includes already, from a projection before a crash, stays.
+                if failed.is_some() || old.is_some_and(|old| old.stamp >= stamp) {
+                    return;
+                }
+                let old = self.rows.remove(&key).map(|old| old.value);
+                match project(fact, step.offset, &key, old) {
+                    Ok(value) => drop(self.rows.insert(key, StampedRow { stamp, value })),
+                    Err(missing) => failed = Some(missing),
+                }
+                changed.push(key);
+            });
+            if let Some(missing) = failed {
+                return Err(Halt::MissingRow(missing));
+            }
+        }
+        let mut written: IdMap<Key, ()> = id_map(0);
+        changed.retain(|key| written.insert(*key, ()).is_none());
+        let mut mutations = Vec::with_capacity(changed.len());
+        for key in changed {
+            let Some(StampedRow { stamp, value }) = self.rows.get(&key) else { continue };
+            if let RowValue::Outbox(row) = value {
+                self.outbox.push(Sendable { key, stamp: *stamp, row: *row });
+            }
+            let value = Some(value.encode(scratch));
+            mutations.push(Mutation { key, stamp: *stamp, value });
+        }
+        Ok(mutations)
+    }
+
+    /// A row as it will be.
+    pub(super) fn row(&self, key: &Key) -> Option<&RowValue> {
+        self.rows.get(key).map(|row| &row.value)
+    }
+
+    fn frees(&mut self, fact: &Fact, name: Option<&ChannelName>) {
+        self.freed.extend(name.map(|name| (fact.channel, name.clone())));
+    }
+}
+
+/// Whether somebody waits for what follows from this fact.
+pub(super) const fn is_urgent(fact: &Fact) -> bool {
+    matches!(
+        fact.body,
+        FactBody::Created(_)
+            | FactBody::Deleted(_)
+            | FactBody::MemberAdded(_)
+            | FactBody::MemberRemoved(_)
+    )
+}
+
+/// A batch ends when its records have this many bytes…
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// …or when it has this many.
+const BATCH_STEPS_MAX: usize = 2_048;

@@ -1,0 +1,52 @@
+//! `checkpoints`: how far a partition is projected, and how to go on from there.
+
+use chappe_protocol::Incarnation;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Lineage;
+
+/// Everything below `offset` is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRow {
+    /// The log's identity.
+    #[serde(with = "lineage")]
+    pub lineage: Lineage,
+    /// The incarnation in force at `offset`.
+    pub incarnation: Incarnation,
+    /// The level in force there.
+    pub level: u32,
+    /// The stage of the seal in force there; 0 when open.
+    pub seal: u8,
+    /// The first record that is not projected.
+    pub offset: u64,
+    /// The epoch in force there; none before the first claim and after a release.
+    pub epoch: Option<u64>,
+    /// The last counted record's number in that epoch.
+    pub last_n: u64,
+    /// The last counted record's time.
+    pub last_ts: u64,
+    /// The last counted record's tick.
+    pub last_tick: u64,
+    /// The last counted record was a release.
+    pub released: bool,
+    /// The highest offset that was known to be durable: a log that ends at or below it was
+    /// truncated.
+    pub highest: u64,
+    /// CRC-32C of the record before `offset`.
+    pub crc: u32,
+}
+
+mod lineage {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::record::Lineage;
+
+    pub(super) fn serialize<S: Serializer>(lineage: &Lineage, to: S) -> Result<S::Ok, S::Error> {
+        serde_bytes::ByteArray::new(lineage.0.to_be_bytes()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Lineage, D::Error> {
+        let bytes = serde_bytes::ByteArray::<16>::deserialize(from)?;
+        Ok(Lineage(u128::from_be_bytes(*bytes)))
+    }
+}
