@@ -1,3 +1,5 @@
+//! The codec's refusals, one by one: their codes, their words, and what is not repeated.
+
 use super::*;
 use crate::{command::*, id::*, limits, value::*};
 
@@ -143,86 +145,108 @@ fn no_map_has_a_key_twice() {
     assert!(Encoding::Json.decode_client(fine).is_ok());
 }
 
+/// Frames with id 1 whose rest is refused: the rest, the code, the words.
+const REFUSED_BODIES: &[(&str, ErrorCode, &str)] = &[
+    (
+        r#""dance":{}"#,
+        ErrorCode::UnknownCommand,
+        "the frame names no command that this server knows",
+    ),
+    (
+        r#""dance":[]"#,
+        ErrorCode::UnknownCommand,
+        "the frame names no command that this server knows",
+    ),
+    (r#""x":1"#, ErrorCode::UnknownCommand, "the frame names no command that this server knows"),
+    (r#""ping":[]"#, ErrorCode::Invalid, "ping: expected a map"),
+    (r#""ping":null"#, ErrorCode::Invalid, "ping: expected a map"),
+    (
+        r#""ping":{},"join":{"channel":"1"}"#,
+        ErrorCode::Invalid,
+        "the frame names more than one command",
+    ),
+    (r#""nonce":"","ping":{}"#, ErrorCode::NonceInvalid, "nonce: a nonce has 1 to 64 bytes"),
+    (r#""age_ms":-1,"ping":{}"#, ErrorCode::Invalid, "age_ms: expected a whole number of 64 bits"),
+    (r#""join":{}"#, ErrorCode::Invalid, "join: channel is missing"),
+    (r#""join":["1"]"#, ErrorCode::Invalid, "join: expected a map"),
+    (
+        r#""join":{"channel":"x"}"#,
+        ErrorCode::Invalid,
+        "join.channel: an id is a decimal number of at most 64 bits, 63 for a user's",
+    ),
+    (
+        r#""publish":{"channel":"1","text":"\n"}"#,
+        ErrorCode::TextInvalid,
+        "publish.text: a text is not empty and not white space alone",
+    ),
+    (
+        r#""publish":{"channel":"1","text":"a","reply_to":"a nonce has 1 to 64 bytes"}"#,
+        ErrorCode::Invalid,
+        "publish.reply_to: expected a whole number of 64 bits",
+    ),
+    (
+        r#""publish":{"channel":"1","text":"a","reply_to":1099511627776}"#,
+        ErrorCode::Invalid,
+        "publish.reply_to: a revision or message number stays below 2^40",
+    ),
+    (
+        r#""publish":{"channel":"1"}"#,
+        ErrorCode::EmptyMessage,
+        "publish: a message has text, data or both",
+    ),
+    (
+        r#""subscribe":{"channels":[["1",2]]}"#,
+        ErrorCode::Invalid,
+        "subscribe.channels: expected a map",
+    ),
+    (
+        r#""subscribe":{"channels":"all"}"#,
+        ErrorCode::Invalid,
+        "subscribe.channels: channels is the string `mine` or a list",
+    ),
+    (
+        r#""hello":{"token":"t","resume":[1,[]]}"#,
+        ErrorCode::Invalid,
+        "hello.resume: expected a map",
+    ),
+    (
+        r#""hello":{"token":"t","resume":{"incarnation":1,"channels":[["1",2,3]]}}"#,
+        ErrorCode::Invalid,
+        "hello.resume.channels: expected a shorter array",
+    ),
+    (
+        r#""set_role":{"channel":"1","user":"1","role":"king"}"#,
+        ErrorCode::Invalid,
+        "set_role.role: expected one of owner, admin, moderator, member",
+    ),
+    (
+        r#""set_role":{"channel":"1","user":"1","role":5}"#,
+        ErrorCode::Invalid,
+        "set_role.role: expected one of owner, admin, moderator, member",
+    ),
+    (
+        r#""get_channel":{"channel":{}}"#,
+        ErrorCode::Invalid,
+        "get_channel.channel: expected a map with one key",
+    ),
+    (
+        r#""get_channel":{"channel":{"name":"a","x":1}}"#,
+        ErrorCode::Invalid,
+        "get_channel.channel: expected a map with one key",
+    ),
+    (
+        r#""get_channel":{"channel":{"name":"12"}}"#,
+        ErrorCode::NameInvalid,
+        "get_channel.channel.name: a channel name is not a number, which would read as an id",
+    ),
+];
+
 #[test]
 fn refusals_have_their_code_and_name_the_field() {
-    let (invalid, command) = (ErrorCode::Invalid, ErrorCode::UnknownCommand);
-    let unknown = "the frame names no command that this server knows";
-    for (body, code, words) in [
-        (r#""dance":{}"#, command, unknown),
-        (r#""dance":[]"#, command, unknown),
-        (r#""x":1"#, command, unknown),
-        (r#""ping":[]"#, invalid, "ping: expected a map"),
-        (r#""ping":null"#, invalid, "ping: expected a map"),
-        (r#""ping":{},"join":{"channel":"1"}"#, invalid, "the frame names more than one command"),
-        (r#""nonce":"","ping":{}"#, ErrorCode::NonceInvalid, "nonce: a nonce has 1 to 64 bytes"),
-        (r#""age_ms":-1,"ping":{}"#, invalid, "age_ms: expected a whole number of 64 bits"),
-        (r#""join":{}"#, invalid, "join: channel is missing"),
-        (r#""join":["1"]"#, invalid, "join: expected a map"),
-        (
-            r#""join":{"channel":"x"}"#,
-            invalid,
-            "join.channel: an id is a decimal number of at most 64 bits, 63 for a user's",
-        ),
-        (
-            r#""publish":{"channel":"1","text":"\n"}"#,
-            ErrorCode::TextInvalid,
-            "publish.text: a text is not empty and not white space alone",
-        ),
-        (
-            r#""publish":{"channel":"1","text":"a","reply_to":"a nonce has 1 to 64 bytes"}"#,
-            invalid,
-            "publish.reply_to: expected a whole number of 64 bits",
-        ),
-        (
-            r#""publish":{"channel":"1","text":"a","reply_to":1099511627776}"#,
-            invalid,
-            "publish.reply_to: a revision or message number stays below 2^40",
-        ),
-        (
-            r#""publish":{"channel":"1"}"#,
-            ErrorCode::EmptyMessage,
-            "publish: a message has text, data or both",
-        ),
-        (r#""subscribe":{"channels":[["1",2]]}"#, invalid, "subscribe.channels: expected a map"),
-        (
-            r#""subscribe":{"channels":"all"}"#,
-            invalid,
-            "subscribe.channels: channels is the string `mine` or a list",
-        ),
-        (r#""hello":{"token":"t","resume":[1,[]]}"#, invalid, "hello.resume: expected a map"),
-        (
-            r#""hello":{"token":"t","resume":{"incarnation":1,"channels":[["1",2,3]]}}"#,
-            invalid,
-            "hello.resume.channels: expected a shorter array",
-        ),
-        (
-            r#""set_role":{"channel":"1","user":"1","role":"king"}"#,
-            invalid,
-            "set_role.role: expected one of owner, admin, moderator, member",
-        ),
-        (
-            r#""set_role":{"channel":"1","user":"1","role":5}"#,
-            invalid,
-            "set_role.role: expected one of owner, admin, moderator, member",
-        ),
-        (
-            r#""get_channel":{"channel":{}}"#,
-            invalid,
-            "get_channel.channel: expected a map with one key",
-        ),
-        (
-            r#""get_channel":{"channel":{"name":"a","x":1}}"#,
-            invalid,
-            "get_channel.channel: expected a map with one key",
-        ),
-        (
-            r#""get_channel":{"channel":{"name":"12"}}"#,
-            ErrorCode::NameInvalid,
-            "get_channel.channel.name: a channel name is not a number, which would read as an id",
-        ),
-    ] {
-        refused(&format!("{{\"id\":1,{body}}}"), code, Some(1), words);
+    for (body, code, words) in REFUSED_BODIES {
+        refused(&format!("{{\"id\":1,{body}}}"), *code, Some(1), words);
     }
+    let invalid = ErrorCode::Invalid;
     refused(r#"{"ping":{}}"#, invalid, None, "the frame has no id");
     refused(r#"{"id":-1,"ping":{}}"#, invalid, None, "id: expected a whole number of 32 bits");
     refused(

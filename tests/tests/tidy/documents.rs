@@ -1,0 +1,75 @@
+//! Documents lead somewhere, and the protocol's names every command and every code.
+
+use std::{collections::HashSet, path::Path};
+
+use chappe_protocol::{CloseCode, Command, ErrorCode, EventBody};
+
+use crate::tree::{self, Source};
+
+/// The targets of `[text](target)` outside code.
+fn links(document: &Source) -> Vec<String> {
+    let mut links = Vec::new();
+    let mut fenced = false;
+    for line in document.text.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        let mut rest = if fenced { "" } else { line };
+        while let Some((_, after)) = rest.split_once("](") {
+            let Some((target, next)) = after.split_once(')') else { break };
+            links.push(target.to_owned());
+            rest = next;
+        }
+    }
+    links
+}
+
+/// The names by which a document's headings can be linked to.
+fn anchors(document: &str) -> HashSet<String> {
+    let headings = document.lines().filter(|line| line.starts_with('#'));
+    let slug = |heading: &str| {
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        let words: String = heading.trim_start_matches('#').trim().chars().filter(kept).collect();
+        words.to_lowercase().replace(' ', "-")
+    };
+    headings.map(slug).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let documents = tree::files(&["md"]);
+    let mut dead = Vec::new();
+    for document in &documents {
+        for link in links(document) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let folder = Path::new(&document.path).parent().unwrap();
+            let file =
+                if path.is_empty() { Path::new(&document.path).into() } else { folder.join(path) };
+            let target = tree::root().join(file);
+            let leads = target.is_dir() && anchor.is_empty()
+                || target.is_file() && anchor.is_empty()
+                || std::fs::read_to_string(&target)
+                    .is_ok_and(|text| anchors(&text).contains(anchor));
+            if !leads {
+                dead.push(format!("{}: {link}", document.path));
+            }
+        }
+    }
+    tree::none("links that lead nowhere", dead);
+}
+
+#[test]
+fn the_protocol_document_names_every_command_event_and_code() {
+    let documents = tree::files(&["md"]);
+    let document = documents.iter().find(|file| file.path == "docs/protocol.md").unwrap();
+    let codes = ErrorCode::ALL.iter().map(|code| code.name());
+    let closes = CloseCode::ALL.iter().map(|code| code.name());
+    let names = Command::NAMES.iter().chain(EventBody::KINDS).copied();
+    let missing = names
+        .chain(codes)
+        .chain(closes)
+        .filter(|name| !document.text.contains(&format!("`{name}`")))
+        .map(str::to_owned);
+    tree::none("names that docs/protocol.md lacks", missing.collect());
+}
