@@ -3,6 +3,11 @@
 //! A backend promises that a blob is there whole or not at all: it becomes readable when
 //! [`Upload::finish`] returns `Ok`, and then its size and digest are what was declared.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(feature = "runtime")]
+pub mod files;
+
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -69,28 +74,36 @@ pub enum BlobError {
     Unavailable(String),
 }
 
+/// The most that one read brings, in bytes.
+pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Stored bytes of files.
+///
+/// Every future is safe to drop; what it was to do may be done nevertheless.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// Begins an upload. Dropping it leaves nothing behind.
+    /// Begins an upload. Dropping it leaves nothing behind. A blob of the same name is replaced
+    /// when it finishes, and is read until then.
     async fn upload(&self, id: BlobId, expected: Expected) -> Result<Box<dyn Upload>, BlobError>;
 
     /// The size of a blob in bytes.
     async fn size(&self, id: &BlobId) -> Result<u64, BlobError>;
 
-    /// Reads a part of a blob, shortened to its end.
+    /// Reads a part of a blob, shortened to its end and to [`READ_BYTES_MAX`]. A range that begins
+    /// at the end is empty.
     async fn read(&self, id: &BlobId, range: Range<u64>) -> Result<Bytes, BlobError>;
 
-    /// Removes a blob. Removing one that is not there succeeds.
+    /// Removes a blob, durably. Removing one that is not there succeeds.
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError>;
 }
 
 /// An upload under way.
 #[async_trait]
 pub trait Upload: Send {
-    /// Adds bytes.
+    /// Adds bytes. After an error, or if the future was dropped, the upload can only fail.
     async fn write(&mut self, chunk: Bytes) -> Result<(), BlobError>;
 
-    /// Checks size and digest and makes the blob readable, durably.
+    /// Checks size and digest and makes the blob readable, durably. After
+    /// [`BlobError::Unavailable`] it may be there all the same; after the others it is not.
     async fn finish(self: Box<Self>) -> Result<(), BlobError>;
 }
