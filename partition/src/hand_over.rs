@@ -17,7 +17,8 @@ impl Partition {
                 self.hand_over(now);
                 self.proceed(now);
             }
-            Phase::HandingOver { .. } | Phase::Halted(_) => {}
+            Phase::HandingOver { .. } => {}
+            Phase::Halted(_) => self.actions.push_back(Action::HandedOver),
             _ => self.let_go(now),
         }
     }

@@ -255,7 +255,7 @@ impl Partition {
         };
         let nothing = entries.is_empty();
         for entry in entries {
-            match self.replay_one(&entry) {
+            match self.replay_one(now, &entry) {
                 Ok(None) => {}
                 Ok(Some(excused)) => return self.begin_leading(now, excused),
                 Err(halt) => return self.halt_by(now, halt),
@@ -271,7 +271,7 @@ impl Partition {
     }
 
     /// Takes one record. Gives, at our own claim, whether it stands directly after a release.
-    fn replay_one(&mut self, entry: &Entry) -> Result<Option<bool>, Halt> {
+    fn replay_one(&mut self, now: Now, entry: &Entry) -> Result<Option<bool>, Halt> {
         let Phase::Replaying(replay) = &mut self.phase else { return Ok(None) };
         let offset = entry.offset;
         if offset != replay.next {
@@ -293,8 +293,9 @@ impl Partition {
         let mut step = Step::of(offset, &entry.record, self.count);
         match record {
             Record::Fact(fact) if verdict == Verdict::Counts => {
-                self.replay_fact(offset, &fact)?;
+                self.replay_fact(now, offset, &fact)?;
                 step.bytes = entry.record.len();
+                step.since_ms = now.boot_ms;
                 step.fact = Some(fact);
                 self.projection.push(step);
             }
@@ -314,8 +315,8 @@ impl Partition {
     }
 
     /// A fact that the store may lack.
-    fn replay_fact(&mut self, offset: Offset, fact: &Arc<Fact>) -> Result<(), Halt> {
-        let slot = self.slot(fact.channel, 0);
+    fn replay_fact(&mut self, now: Now, offset: Offset, fact: &Arc<Fact>) -> Result<(), Halt> {
+        let slot = self.slot(fact.channel, now.boot_ms);
         if let Some(last) = slot.tail.back().map(|last| last.rev)
             && last.next() != fact.rev
         {
