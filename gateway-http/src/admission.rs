@@ -11,11 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{config::Config, meter, network::limit_key};
 
+/// Connections by address.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// Counts the connections.
 pub(crate) struct Admission {
     total: Arc<Semaphore>,
     connections_max: u32,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    by_address: Counts,
     per_address_max: usize,
     gauge: Gauge,
 }
@@ -23,7 +26,7 @@ pub(crate) struct Admission {
 /// A connection's place; dropped when it ends or leaves HTTP.
 pub(crate) struct Place {
     _total: OwnedSemaphorePermit,
-    address: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    address: Option<(IpAddr, Counts)>,
     gauge: Gauge,
 }
 
@@ -61,7 +64,7 @@ impl Admission {
         drop(self.total.acquire_many(self.connections_max).await);
     }
 
-    fn count(&self, address: IpAddr) -> Result<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>), Full> {
+    fn count(&self, address: IpAddr) -> Result<(IpAddr, Counts), Full> {
         let key = limit_key(address);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(key).or_default();

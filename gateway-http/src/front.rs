@@ -100,6 +100,9 @@ impl<K: Kernel> Front<K> {
             self.shared.kernel().admit(client.ip()).map_err(problem::refused)?;
         }
         if parts.uri.path() == WEBSOCKET_PATH {
+            if matches!(origin, Origin::Own) {
+                parts.headers.remove(header::ORIGIN);
+            }
             return self.upgrade(&parts, client);
         }
         parts.extensions.insert(Client(client));
@@ -114,8 +117,7 @@ impl<K: Kernel> Front<K> {
     fn upgrade(&self, parts: &Parts, client: SocketAddr) -> Result<Answer, Problem> {
         let upgrade = self.shared.upgrade.as_ref().ok_or(ErrorCode::NotFound)?;
         if parts.method != Method::GET {
-            let problem = Problem::from(ErrorCode::MethodNotAllowed);
-            return Err(problem.header(header::ALLOW, HeaderValue::from_static("GET")));
+            return Err(Problem::from(ErrorCode::MethodNotAllowed).allow("GET"));
         }
         // A body would end up in front of the first frame.
         let has_body = parts.headers.contains_key(header::TRANSFER_ENCODING)
@@ -131,7 +133,7 @@ impl<K: Kernel> Front<K> {
                 *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted.take);
                 Ok(Answer::ready(response))
             }
-            Err(refusal) => Ok(Answer::ready(refusal.map(Body::from))),
+            Err(refusal) => Ok(Answer::ready((*refusal).map(Body::from))),
         }
     }
 

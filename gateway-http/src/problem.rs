@@ -6,15 +6,15 @@ use axum::{
 };
 use chappe_gateway::frontend::ConnectRefused;
 use chappe_protocol::{DecodeError, ErrorCode, WireError};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 /// A refused request.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    error: WireError,
+    error: Box<WireError>,
     status: StatusCode,
-    header: Option<(HeaderName, HeaderValue)>,
+    allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -28,8 +28,9 @@ impl Problem {
         self
     }
 
-    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+    /// The same problem, naming the methods that there are.
+    pub(crate) fn allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
         self
     }
 
@@ -40,7 +41,7 @@ impl Problem {
 
     /// The error alone, where it stands in an answer and is not the answer.
     pub(crate) fn into_error(self) -> WireError {
-        self.error
+        *self.error
     }
 
     /// The whole answer as bytes, for a client that is turned away before hyper reads from it.
@@ -93,7 +94,7 @@ impl From<WireError> for Problem {
         let status = ErrorCode::from_number(error.code)
             .and_then(|code| StatusCode::from_u16(code.http_status()).ok())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { error, status, header: None }
+        Self { error: Box::new(error), status, allow: None }
     }
 }
 
@@ -123,8 +124,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some((name, value)) = self.header {
-            headers.insert(name, value);
+        if let Some(methods) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }
         response
     }

@@ -11,10 +11,11 @@ use tokio_rustls::server::TlsStream;
 /// Decides about a `GET /v1/ws`: the headers of the `101` and who takes the socket then, or the
 /// whole refusal.
 ///
-/// Host, origin and URL were checked before. The address is the client's, behind trusted proxies
-/// the one that they tell. It is called on the thread of HTTP and must not block.
+/// Host, origin and URL were checked before; the `Origin` of our own page, which is on no list, is
+/// not passed on. The address is the client's, behind trusted proxies the one that they tell. It
+/// is called on the thread of HTTP and must not block.
 pub type Upgrade = Arc<
-    dyn Fn(&http::request::Parts, SocketAddr) -> Result<Accepted, http::Response<Bytes>>
+    dyn Fn(&http::request::Parts, SocketAddr) -> Result<Accepted, Box<http::Response<Bytes>>>
         + Send
         + Sync,
 >;

@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
-    io,
     net::IpAddr,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -344,14 +343,5 @@ fn reply_to(command: &Command) -> Reply {
             at: 1_700_000_000_000,
             inbox: None,
         }),
-    }
-}
-
-/// An error of the transport, whichever way it came.
-pub(crate) fn kind(end: &LinkEnd) -> String {
-    match end {
-        LinkEnd::Closed(code) => format!("closed {code:?}"),
-        LinkEnd::Broken(why) => format!("broken: {why}"),
-        LinkEnd::Io(error) => format!("io: {:?}", io::Error::kind(error)),
     }
 }

@@ -23,7 +23,7 @@ fn taking() -> (Upgrade, mpsc::Receiver<Switched>) {
     let upgrade: Upgrade = Arc::new(move |parts, _| {
         if parts.headers.contains_key("x-refuse") {
             let refusal = Response::builder().status(426).header("sec-websocket-version", "13");
-            return Err(refusal.body("later".into()).unwrap());
+            return Err(Box::new(refusal.body("later".into()).unwrap()));
         }
         let mut headers = HeaderMap::new();
         headers.insert("connection", HeaderValue::from_static("upgrade"));
@@ -83,7 +83,7 @@ async fn nothing_is_upgraded_from_a_foreign_page_or_with_a_token_in_its_url() {
     let count = Arc::clone(&called);
     let upgrade: Upgrade = Arc::new(move |_, _| {
         *count.lock().unwrap() += 1;
-        Err(Response::new("".into()))
+        Err(Box::new(Response::new("".into())))
     });
     let server = Server::with(&kernel, quick(), None, Some(upgrade));
     for (change, status, code) in [
@@ -103,6 +103,22 @@ async fn nothing_is_upgraded_from_a_foreign_page_or_with_a_token_in_its_url() {
 }
 
 #[tokio::test]
+async fn our_own_page_is_not_held_against_the_list_of_origins() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let upgrade: Upgrade = Arc::new(|parts, _| {
+        let origin = parts.headers.contains_key("origin");
+        Err(Box::new(
+            Response::builder().status(if origin { 403 } else { 204 }).body("".into()).unwrap(),
+        ))
+    });
+    let server = Server::with(&kernel, quick(), None, Some(upgrade));
+    for (origin, status) in [("http://localhost", 204), ("https://app.example.com", 403)] {
+        let request = UPGRADE.replace("\r\n\r\n", &format!("\r\norigin: {origin}\r\n\r\n"));
+        assert_eq!(server.request(&request).await.status, status, "{origin}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_websocket_frontend_there_is_no_such_route() {
     let (kernel, _sessions) = FakeKernel::start();
     let server = Server::start(&kernel);
@@ -113,13 +129,13 @@ async fn without_a_websocket_frontend_there_is_no_such_route() {
 async fn tls_and_plain_share_a_port_where_that_is_allowed() {
     let (kernel, _sessions) = FakeKernel::start();
     let (upgrade, mut taken) = taking();
-    let (first, certificate) = crate::upgrade::certificate();
+    let (first, mine) = certificate();
     let (swap, tls) = watch::channel(first);
     let config = Config { plaintext: Plaintext::Served, ..quick() };
     let server = Server::with(&kernel, config, Some(tls.clone()), Some(upgrade));
 
     assert_eq!(server.request("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
-    let stream = connect_tls(&server, &certificate).await.unwrap();
+    let stream = connect_tls(&server, &mine).await.unwrap();
     let mut client = Client::over(stream);
     client.write(format!("{UPGRADE}first").as_bytes()).await;
     assert_eq!(client.head().await.status, 101);
@@ -130,9 +146,9 @@ async fn tls_and_plain_share_a_port_where_that_is_allowed() {
     assert_eq!(client.take(6).await, b"second");
 
     // Another certificate: the open connection stays, new ones get it.
-    let (second, other) = crate::upgrade::certificate();
+    let (second, other) = certificate();
     swap.send_replace(second);
-    assert!(connect_tls(&server, &certificate).await.is_err());
+    assert!(connect_tls(&server, &mine).await.is_err());
     assert!(connect_tls(&server, &other).await.is_ok());
     socket.write_all(b"third").await.unwrap();
     assert_eq!(client.take(5).await, b"third");
@@ -145,7 +161,8 @@ async fn tls_and_plain_share_a_port_where_that_is_allowed() {
 }
 
 /// A configuration with a fresh certificate for localhost, and the certificate.
-fn certificate() -> (Arc<rustls::ServerConfig>, rustls::pki_types::CertificateDer<'static>) {
+pub(crate) fn certificate()
+-> (Arc<rustls::ServerConfig>, rustls::pki_types::CertificateDer<'static>) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
