@@ -16,6 +16,8 @@ mod limits;
 pub mod link;
 mod session;
 mod shard;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod uplink;
 mod weight;
 mod wheel;
