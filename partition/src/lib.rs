@@ -43,6 +43,11 @@ mod slot;
 mod tail;
 mod takeover;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use action::{Action, Outcome, PipeId, StoreFound, StoreRead};
 pub use config::{Assignment, Bounds, Config, Leadership, Now};
 pub use halt::{Halt, Poison};
