@@ -105,6 +105,9 @@ async fn store(work: Work) -> Duration {
     started.elapsed()
 }
 
+/// A key and a value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// The same keys and values, put without a look at what is there.
 fn bare_tree(work: Work) -> Duration {
     let dir = tempfile::tempdir().expect("a folder");
@@ -116,7 +119,7 @@ fn bare_tree(work: Work) -> Duration {
         .expect("a tree");
     let rows = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
     let rows = database.keyspace("rows", rows).expect("a keyspace");
-    let all: Vec<Vec<Vec<(Vec<u8>, Vec<u8>)>>> = (0..work.writers)
+    let all: Vec<Vec<Vec<Pair>>> = (0..work.writers)
         .map(|writer| batches(writer, work.batches).into_iter().map(encoded).collect())
         .collect();
     let started = Instant::now();
@@ -138,7 +141,7 @@ fn bare_tree(work: Work) -> Duration {
 }
 
 /// Keys of the same length and order, values with a stamp before them.
-fn encoded(batch: Vec<Mutation>) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn encoded(batch: Vec<Mutation>) -> Vec<Pair> {
     let fields = |key| match key {
         Key::Message(channel, seq) => (1, channel.get(), Some(seq.get())),
         Key::Event(channel, rev) => (2, channel.get(), Some(rev.get())),

@@ -4,7 +4,8 @@
 //! from there. A backend promises:
 //!
 //! - **Stamps decide.** A write with an older stamp than the row's changes nothing, whenever it
-//!   comes. Equal stamps carry equal bytes, so which of the two stays is all one.
+//!   comes. Equal stamps carry equal bytes, so which of the two stays is all one. A removal beats
+//!   the write of its own stamp.
 //! - **Durable.** [`Store::write`] returns `Ok` only when every row is durable.
 //! - **Not atomic.** A write that failed may have been applied, in part too. It is made again with
 //!   the same stamps.

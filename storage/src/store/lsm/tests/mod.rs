@@ -99,3 +99,18 @@ async fn a_full_disk_refuses_writes_and_goes_on_answering_reads() {
     // Nothing to write, so nothing that a full disk could refuse.
     store.write(vec![row]).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_takes_its_batch_along() {
+    let dir = TempDir::new().unwrap();
+    let store = LsmStore::open(dir.path()).unwrap();
+    let (small, mut large) = (message(1, 1, "hello"), message(2, 2, ""));
+    large.value = Some(Bytes::from(vec![0; ROW_BYTES_MAX + 1]));
+    let too_large = StoreError::TooLarge { bytes: ROW_BYTES_MAX + 1 };
+    let refused = store.write(vec![small.clone(), large]).await;
+    assert_eq!(refused, Err(too_large));
+    assert_eq!(store.get(small.key).await, Ok(None));
+    let name = UniqueKey::ChannelName("n".repeat(5000));
+    let refused = store.claim(name, Bytes::from_static(b"x")).await;
+    assert_eq!(refused, Err(StoreError::TooLarge { bytes: 5001 }));
+}
