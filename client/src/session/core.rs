@@ -57,6 +57,8 @@ pub struct Answer {
     pub attempts: u32,
     /// It failed, and may have taken effect all the same.
     pub in_doubt: bool,
+    /// The server refused an attempt and it was sent again: later commands may have come before.
+    pub overtaken: bool,
 }
 
 /// What the core gives out.
@@ -344,6 +346,7 @@ impl Core {
                 outcome: outcome.map(|()| frame),
                 attempts: pending.attempts,
                 in_doubt: false,
+                overtaken: pending.last_refusal.is_some(),
             };
             self.output.push_back(Output::Answer(answer));
         }
@@ -417,8 +420,8 @@ impl Core {
             Error::Ended { .. } => Error::Ended { in_doubt },
             error => error,
         };
-        let attempts = pending.attempts;
-        let answer = Answer { ticket, outcome: Err(error), attempts, in_doubt };
+        let (attempts, overtaken) = (pending.attempts, pending.last_refusal.is_some());
+        let answer = Answer { ticket, outcome: Err(error), attempts, in_doubt, overtaken };
         self.output.push_back(Output::Answer(answer));
     }
 

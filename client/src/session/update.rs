@@ -87,3 +87,14 @@ pub enum Anomaly {
         head: Rev,
     },
 }
+
+impl Anomaly {
+    /// The channel that it is about.
+    pub const fn channel(&self) -> ChannelId {
+        match self {
+            Self::Gap { channel, .. }
+            | Self::Repeated { channel, .. }
+            | Self::Behind { channel, .. } => *channel,
+        }
+    }
+}
