@@ -177,6 +177,3 @@ const HEADERS: [(HeaderName, &str); 3] = [
 /// How long the kernel may take to sign in and subscribe. Its own deadlines are shorter.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 const FULL_RETRY_MS: u64 = 5_000;
-
-#[cfg(test)]
-mod tests;

@@ -147,7 +147,7 @@ impl Session {
     pub(crate) async fn send_payload(&self, lane: Lane, payload: &[u8]) {
         let mut bytes = Vec::new();
         self.describe.framing.write(payload, &mut bytes);
-        self.say.send(Say::Bytes(lane, bytes)).await.unwrap();
+        drop(self.say.send(Say::Bytes(lane, bytes)).await); // a session that has ended hears nothing
     }
 
     pub(crate) async fn close(&self, code: CloseCode) {
@@ -284,6 +284,9 @@ impl Driver {
                 self.close(link, CloseCode::Unauthenticated);
             }
             command => {
+                if matches!(command, Command::Hello(_)) {
+                    link.signed_in();
+                }
                 let reply = reply_to(command);
                 self.write(&ServerFrame::Ok { id: frame.id, ok: &reply });
             }
