@@ -1,0 +1,34 @@
+//! The `chappe` binary that is tested.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The binary: `CHAPPE_BIN`, or the workspace's own, built from what is there now in the profile
+/// of the test itself.
+pub fn chappe() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match env::var_os("CHAPPE_BIN") {
+        Some(path) => path.into(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    // Tests run in TARGET/PROFILE/deps.
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "chappe-server", "--bin", "chappe"]);
+    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().unwrap();
+    assert!(status.success(), "the chappe binary does not build");
+    profile.join("chappe")
+}
