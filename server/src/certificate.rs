@@ -130,8 +130,10 @@ fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
 /// The certificate for localhost in `folder`, made when it is missing or about to expire.
 fn made_for_localhost_in(folder: &Path) -> Result<(PathBuf, PathBuf), CertificateError> {
     let (cert, key) = (folder.join("localhost.crt"), folder.join("localhost.key"));
-    let failed =
-        |error: std::io::Error| CertificateError::File { path: cert.clone(), what: error.to_string() };
+    let failed = |error: std::io::Error| CertificateError::File {
+        path: cert.clone(),
+        what: error.to_string(),
+    };
     if fresh(&cert) && key.exists() {
         return Ok((cert, key));
     }

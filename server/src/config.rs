@@ -296,8 +296,7 @@ impl Config {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
         // Only names with the separator are settings: CHAPPE_URL and the like belong to tools.
-        let settings =
-            environment.into_iter().filter(|(name, _)| name.contains("__")).collect();
+        let settings = environment.into_iter().filter(|(name, _)| name.contains("__")).collect();
         let environment = config::Environment::with_prefix("CHAPPE")
             .prefix_separator("_")
             .separator("__")

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The version of the layout that this program reads and writes.
 const FORMAT: &str = "chappe 1\n";
@@ -43,7 +43,7 @@ pub(crate) enum DataDirError {
 }
 
 /// What a running server is, as `run.json` tells tools.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Run {
     pub(crate) tcp: SocketAddr,
     pub(crate) quic: SocketAddr,
@@ -139,18 +139,11 @@ pub(crate) fn read_secret(data: &Path) -> Result<Vec<u8>, DataDirError> {
     Ok(secret)
 }
 
-/// Reads what the server of a directory is.
-pub(crate) fn read_run(data: &Path) -> io::Result<Run> {
-    let text = fs::read(data.join("run.json"))?;
-    serde_json::from_slice(&text).map_err(io::Error::from)
-}
-
 /// Writes a file that only its owner may read, whole or not at all.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     drop(fs::remove_file(&new));
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)

@@ -9,7 +9,8 @@ use crate::config;
 
 /// Starts logging. `RUST_LOG` overrides the configured filter.
 pub(crate) fn start(config: &config::Telemetry) -> anyhow::Result<PrometheusHandle> {
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&config.filter))?;
+    let filter =
+        EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&config.filter))?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     if config.json {

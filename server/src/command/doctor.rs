@@ -48,16 +48,26 @@ pub(super) async fn run(args: args::Doctor) -> Result<(), Failure> {
         bad += usize::from(matches!(verdict, Verdict::Bad));
         println!("{mark} {text}");
     }
-    if bad == 0 { Ok(()) } else { Err(anyhow::anyhow!("{bad} of {} checks failed", findings.len()).into()) }
+    if bad == 0 {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("{bad} of {} checks failed", findings.len()).into())
+    }
 }
 
 fn open_files() -> Finding {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let text = format!("{limit} open files allowed: room for about {} connections", limit.saturating_sub(100));
+    let text = format!(
+        "{limit} open files allowed: room for about {} connections",
+        limit.saturating_sub(100)
+    );
     if limit >= OPEN_FILES_MIN {
         return Finding { verdict: Verdict::Good, text };
     }
-    Finding { verdict: Verdict::Warning, text: format!("{text}; raise it with `ulimit -n` or LimitNOFILE=") }
+    Finding {
+        verdict: Verdict::Warning,
+        text: format!("{text}; raise it with `ulimit -n` or LimitNOFILE="),
+    }
 }
 
 fn setting(name: &str, least: u64) -> Finding {
@@ -92,8 +102,14 @@ fn disk(data: &Path) -> Vec<Finding> {
     }
     findings.push(match sync_time(folder) {
         Ok(time) => Finding {
-            verdict: if time < Duration::from_millis(20) { Verdict::Good } else { Verdict::Warning },
-            text: format!("a synced write of 4 KiB takes {time:.1?}: every acknowledgement waits for one"),
+            verdict: if time < Duration::from_millis(20) {
+                Verdict::Good
+            } else {
+                Verdict::Warning
+            },
+            text: format!(
+                "a synced write of 4 KiB takes {time:.1?}: every acknowledgement waits for one"
+            ),
         },
         Err(error) => Finding {
             verdict: Verdict::Bad,
