@@ -253,7 +253,7 @@ impl Default for Limits {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), json: false }
+        Self { filter: "info,fjall=warn,lsm_tree=warn".to_owned(), json: false }
     }
 }
 
