@@ -52,8 +52,10 @@ impl Desk {
         seed: u64,
         now: Now,
     ) -> Self {
+        let mut hub = Hub::new(&config.limits, &config.timing);
+        hub.handle_time(now.boot_ms);
         Self {
-            hub: Hub::new(&config.limits, &config.timing),
+            hub,
             config,
             auth,
             gate,

@@ -95,9 +95,9 @@ mod tests {
     fn a_connection_is_due_within_a_tick_after_its_time() {
         let mut wheel = Wheel::new(1_000);
         wheel.arm(7, 2_000);
-        assert_eq!(due(&mut wheel, 2_000), []);
+        assert_eq!(due(&mut wheel, 2_000), [0_u32; 0]);
         assert_eq!(due(&mut wheel, 2_250), [7]);
-        assert_eq!(due(&mut wheel, 60_000), []);
+        assert_eq!(due(&mut wheel, 60_000), [0_u32; 0]);
         assert_eq!(wheel.next_ms(), None);
     }
 
@@ -107,9 +107,9 @@ mod tests {
         wheel.arm(1, 20_000);
         wheel.arm(1, 5_000);
         wheel.arm(1, 9_000);
-        assert_eq!(due(&mut wheel, 4_999), []);
+        assert_eq!(due(&mut wheel, 4_999), [0_u32; 0]);
         assert_eq!(due(&mut wheel, 5_250), [1]);
-        assert_eq!(due(&mut wheel, 31_000), [], "the later entry is void");
+        assert_eq!(due(&mut wheel, 31_000), [0_u32; 0], "the later entry is void");
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
         wheel.arm(3, 1_000);
         wheel.disarm(3);
         wheel.arm(3, 8_000);
-        assert_eq!(due(&mut wheel, 7_999), []);
+        assert_eq!(due(&mut wheel, 7_999), [0_u32; 0]);
         assert_eq!(due(&mut wheel, 8_250), [3]);
     }
 

@@ -7,8 +7,6 @@
 //! and enters the ring as if it had been heard.
 
 mod page;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 

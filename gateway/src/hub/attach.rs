@@ -158,6 +158,7 @@ impl Hub {
         self.settle_join(&join);
         self.notices.push_back(Notice::Joined { peer, purpose, channel, outcome });
         if purpose == Purpose::Followed {
+            self.enqueue_all(peer); // the event that told of it comes before its own
             self.release(peer, channel);
         }
     }

@@ -132,6 +132,20 @@ impl Hub {
         self.peers.append(index, lane, frames);
     }
 
+    /// Queues what a connection lacks in all its channels, as far as there is room.
+    pub(super) fn enqueue_all(&mut self, peer: u32) {
+        let Some(entry) = self.peers.get(peer) else { return };
+        for place in entry.subscriptions.clone() {
+            let channel = &self.channels[place.channel as usize];
+            let slot = place.slot as usize;
+            let until = channel.end_of(peer).unwrap_or(channel.head);
+            let subscriber = channel.subscribers[slot];
+            if subscriber.phase == Phase::Live && subscriber.cursor < until {
+                self.enqueue(place.channel, slot, until);
+            }
+        }
+    }
+
     /// Gives a connection what it lacks in all its channels whose lane is free.
     fn resume(&mut self, peer: u32, sockets: &mut impl Sockets) {
         let Some(entry) = self.peers.get_mut(peer) else { return };

@@ -17,8 +17,6 @@ mod keep;
 mod outlet;
 mod peer;
 mod ring;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},

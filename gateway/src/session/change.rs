@@ -217,6 +217,9 @@ impl Session {
 
     /// Lets a line wait a moment before it is sent again.
     fn hold_line(&mut self, desk: &mut Desk, channel: ChannelId) {
+        if self.line(channel).any(|operation| operation.retry_at_ms != 0) {
+            return; // those behind the first are refused too
+        }
         let now_ms = desk.now.boot_ms;
         let mut first = None;
         for operation in &mut self.operations {

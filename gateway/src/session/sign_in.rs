@@ -9,7 +9,7 @@ use chappe_protocol::{
     limits,
     reply::{Done, HelloReply, RefreshReply, Reply},
 };
-use chappe_uplink::Refusal;
+use chappe_uplink::{Refusal, Standing};
 
 use super::{
     Phase, Session,
@@ -230,9 +230,29 @@ impl Session {
             return self.sign_in_failed(desk, serial, code, WireError::new(code));
         }
         self.take_identity(desk, &identity);
-        let inbox = ChannelId::inbox(caller.user);
-        desk.hub.subscribe(self.peer, &caller, inbox, None, Purpose::Inbox(serial));
+        if caller.standing == Standing::Service {
+            self.inbox_needless(serial); // a back end is no user and has none
+        } else {
+            let inbox = ChannelId::inbox(caller.user);
+            desk.hub.subscribe(self.peer, &caller, inbox, None, Purpose::Inbox(serial));
+        }
         self.resume(desk, serial);
+        self.open_if_complete(desk, serial);
+    }
+
+    /// The incarnation is known by now: those who waited for that alone are open.
+    pub(crate) fn handle_incarnation(&mut self, desk: &mut Desk) {
+        let waiting = self.operations.iter().find(|one| matches!(one.work, Work::SignIn(_)));
+        if let Some(serial) = waiting.map(|operation| operation.serial) {
+            self.open_if_complete(desk, serial);
+        }
+    }
+
+    fn inbox_needless(&mut self, serial: u64) {
+        let Some(place) = self.find(serial) else { return };
+        if let Work::SignIn(sign_in) = &mut self.operations[place].work {
+            sign_in.inbox_awaited = false;
+        }
     }
 
     /// Asks for the subscriptions that a `hello` resumes.

@@ -1,5 +1,6 @@
 //! What a shard is fed by its pipe and by time.
 
+use chappe_protocol::PartitionId;
 use chappe_uplink::{Answer, Generation, Refusal, Response};
 
 use super::Shard;
@@ -27,7 +28,7 @@ impl Shard {
                 }
                 Response::Signal(signal) => self.desk.hub.handle_signal(signal, sockets),
                 Response::Heads(heads) => self.desk.hub.handle_heads(&heads),
-                Response::Leading(leading) => self.desk.hub.handle_leading(leading),
+                Response::Leading(leading) => self.handle_leading(leading),
             }
             self.settle();
         }
@@ -103,6 +104,16 @@ impl Shard {
                 hub.handle_page(channel, token, generation, page);
             }
             None => {} // given up meanwhile
+        }
+    }
+
+    fn handle_leading(&mut self, leading: Vec<(PartitionId, Generation)>) {
+        let knew = self.desk.hub.incarnation().is_some();
+        self.desk.hub.handle_leading(leading);
+        if !knew {
+            for (_, session) in &mut self.sessions {
+                session.handle_incarnation(&mut self.desk);
+            }
         }
     }
 

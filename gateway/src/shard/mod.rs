@@ -263,6 +263,35 @@ impl Shard {
     }
 }
 
+#[cfg(test)]
+impl Shard {
+    fn waiting(&self, peer: u32) -> usize {
+        self.desk.hub.peers.get(peer).map_or(0, |entry| entry.outlet.waiting())
+    }
+
+    fn close_code(&self, peer: u32) -> Option<CloseCode> {
+        self.sessions.get(peer as usize).and_then(Session::close_code)
+    }
+
+    fn is_here(&self, peer: u32) -> bool {
+        self.sessions.contains(peer as usize)
+    }
+
+    fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn ring_bytes(&self) -> usize {
+        self.desk
+            .hub
+            .channels
+            .iter()
+            .filter_map(|(_, channel)| channel.ring.as_ref())
+            .map(|ring| ring.bytes())
+            .sum()
+    }
+}
+
 /// The connection that calls are done for.
 const NOBODY: u32 = u32::MAX;
 /// Calls have no frames; any form does.

@@ -117,6 +117,23 @@ impl ToyLeader {
         out
     }
 
+    /// The end of a channel, as if over another gateway.
+    pub fn delete_channel(&mut self, channel: ChannelId, by: UserId) -> Vec<Response> {
+        let mut out = Vec::new();
+        let channel_now = Channel { deleted: true, ..meta(channel, by, ChannelKind::Public) };
+        let body = EventBody::ChannelDeleted(ChannelBody { channel: channel_now });
+        self.fact(channel, by, None, body, &mut out);
+        out
+    }
+
+    /// The end of a user's sessions, as if over another gateway.
+    pub fn close_sessions(&mut self, user: UserId) -> Vec<Response> {
+        let mut out = Vec::new();
+        let body = EventBody::SessionsClosed(SessionsClosedBody { session: None });
+        self.fact(ChannelId::inbox(user), user, None, body, &mut out);
+        out
+    }
+
     /// A member is added, as if over another gateway.
     pub fn add(&mut self, channel: ChannelId, user: UserId) -> Vec<Response> {
         let mut out = Vec::new();

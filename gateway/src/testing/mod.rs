@@ -31,11 +31,20 @@ pub fn token(name: &str) -> String {
     token_until(name, crate::clock::Now::read().unix_ms / 1_000 + 3_600)
 }
 
+/// A token that signs `name` in for an hour, as an administrator.
+pub fn admin_token(name: &str) -> String {
+    signed(name, crate::clock::Now::read().unix_ms / 1_000 + 3_600, &["admin"])
+}
+
 /// A token that signs `name` in until a second since 1970.
 pub fn token_until(name: &str, exp: u64) -> String {
+    signed(name, exp, &[])
+}
+
+fn signed(name: &str, exp: u64, roles: &[&str]) -> String {
     let claims = serde_json::json!({
         "iss": DEVELOPMENT_ISSUER, "aud": DEVELOPMENT_AUDIENCE, "sub": name, "name": name,
-        "exp": exp,
+        "exp": exp, "roles": roles,
     });
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
     header.kid = Some(DEVELOPMENT_ISSUER.to_owned());
