@@ -12,6 +12,7 @@ use std::{
 };
 
 use chappe_protocol::{ErrorCode, UserId, WireError, reply::Reply};
+use chappe_storage::presence::{GatewayId, Presence};
 use chappe_uplink::Broker;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -21,6 +22,7 @@ use crate::{
     config::Config,
     frontend::{Call, ConnectRefused, Kernel, MakeLink},
     limits::{Address, Gate},
+    presence,
     session::Errand,
     shard::driver::{self, Job, Setup},
 };
@@ -36,6 +38,7 @@ pub struct Gateway {
 
 #[derive(Debug)]
 struct Shared {
+    id: GatewayId,
     config: Arc<Config>,
     gate: Arc<Gate>,
     shards: Vec<Handle>,
@@ -80,7 +83,7 @@ impl Gateway {
                 jobs,
                 load: Arc::clone(&load),
                 stop: Arc::clone(&stop),
-                seed: getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?,
+                seed: draw()?,
                 keeps_keys: number == 0,
             };
             let thread =
@@ -92,13 +95,20 @@ impl Gateway {
             let thread = std::sync::Mutex::new(Some(thread));
             shards.push(Handle { jobs: sender, load, stop, thread });
         }
-        let shared = Shared { config, gate, shards, next: AtomicUsize::new(0) };
+        let id = GatewayId(draw()?);
+        let shared = Shared { id, config, gate, shards, next: AtomicUsize::new(0) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Connections that it holds.
     pub fn connections(&self) -> usize {
         self.shared.gate.connections()
+    }
+
+    /// Keeps this gateway's users in `presence`, until the future is dropped. To be run beside the
+    /// gateway; it ends its lease by letting it run out.
+    pub async fn keep_presence(&self, presence: Arc<dyn Presence>) {
+        presence::keep(self.shared.id, &self.shared.gate, presence).await;
     }
 
     /// Takes nobody in any more, and closes everybody evenly over this time, each with a moment
@@ -201,6 +211,10 @@ impl Handle {
             let _ = thread.join();
         }
     }
+}
+
+fn draw() -> io::Result<u64> {
+    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
 }
 
 /// Connections and calls that wait for a shard.

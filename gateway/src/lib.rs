@@ -14,6 +14,7 @@ mod gateway;
 mod hub;
 mod limits;
 pub mod link;
+mod presence;
 mod session;
 mod shard;
 #[cfg(any(test, feature = "testing"))]

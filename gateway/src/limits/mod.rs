@@ -134,10 +134,6 @@ impl Gate {
         self.draining.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
     /// Counts a session of a user. Returns whether he may have one more.
     pub(crate) fn sign_in(&self, user: UserId, now_ms: u64) -> bool {
         let mut users = lock(&self.users);
