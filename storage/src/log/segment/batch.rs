@@ -75,8 +75,8 @@ impl BatchHeader {
 #[derive(Debug, Default)]
 pub(super) struct BatchBuilder {
     bytes: Vec<u8>,
-    entries: u32,
-    entries_crc: u32,
+    /// The entries' checksums, one after the other.
+    crcs: Vec<u8>,
 }
 
 impl BatchBuilder {
@@ -84,8 +84,7 @@ impl BatchBuilder {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.resize(BATCH_HEADER_BYTES as usize, 0);
-        self.entries = 0;
-        self.entries_crc = 0;
+        self.crcs.clear();
     }
 
     /// Adds an entry; returns where it is in the batch.
@@ -98,14 +97,13 @@ impl BatchBuilder {
     ) -> u32 {
         let at = self.bytes.len() as u32;
         let crc = entry::encode(&mut self.bytes, kind, partition, offset, record);
-        self.entries += 1;
-        self.entries_crc = crc32c::crc32c_append(self.entries_crc, &crc.to_le_bytes());
+        self.crcs.extend_from_slice(&crc.to_le_bytes());
         at
     }
 
     /// Whether it has no entry.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.crcs.is_empty()
     }
 
     /// The size of the batch with another record of so many bytes.
@@ -119,8 +117,8 @@ impl BatchBuilder {
             previous_crc,
             synced_to,
             body_bytes: self.bytes.len() as u32 - BATCH_HEADER_BYTES,
-            entries: self.entries,
-            entries_crc: self.entries_crc,
+            entries: (self.crcs.len() / size_of::<u32>()) as u32,
+            entries_crc: crc32c::crc32c(&self.crcs),
         };
         let (header, crc) = header.encode(salt);
         self.bytes[..BATCH_HEADER_BYTES as usize].copy_from_slice(&header);

@@ -11,8 +11,8 @@ pub(super) trait Disk: Send + Sync + 'static {
     /// The names of the files.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Creates or empties a file and sets its length ahead; it reads as zeros. Leaves nothing
-    /// behind when there is no space.
+    /// Creates or empties a file and sets its length ahead; it reads as zeros. The space need not be
+    /// reserved: a later write may still find none. Leaves nothing behind when there is no space.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn File>>;
 
     /// Opens a file.

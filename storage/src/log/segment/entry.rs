@@ -49,15 +49,16 @@ pub(super) fn encode(
     offset: Offset,
     record: &[u8],
 ) -> u32 {
-    let mut header = [0; ENTRY_HEADER_BYTES as usize];
-    header[4..8].copy_from_slice(&(record.len() as u32).to_le_bytes());
-    header[8..12].copy_from_slice(&kind_number(kind).to_le_bytes());
-    header[12..16].copy_from_slice(&partition.0.to_le_bytes());
-    header[16..24].copy_from_slice(&offset.0.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[4..]), record);
-    header[..4].copy_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&header);
+    let start = out.len();
+    out.reserve(ENTRY_HEADER_BYTES as usize + record.len());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&(record.len() as u32).to_le_bytes());
+    out.extend_from_slice(&kind_number(kind).to_le_bytes());
+    out.extend_from_slice(&partition.0.to_le_bytes());
+    out.extend_from_slice(&offset.0.to_le_bytes());
     out.extend_from_slice(record);
+    let crc = crc32c::crc32c(&out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
     crc
 }
 

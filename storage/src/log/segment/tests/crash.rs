@@ -11,7 +11,8 @@ use bytes::Bytes;
 use chappe_protocol::PartitionId;
 
 use super::model::Model;
-use super::sim::{Fault, FaultKind, Loss, Random, SimDisk};
+use super::random::Random;
+use super::sim::{Fault, FaultKind, Loss, SimDisk};
 use crate::log::segment::queue::SegmentAppender;
 use crate::log::segment::writer::Writer;
 use crate::log::segment::{SegmentConfig, Shared};
@@ -25,8 +26,8 @@ fn config() -> SegmentConfig {
         record_bytes_max: 1 << 10,
         batch_bytes_max: 2 << 10,
         bytes_in_flight_max: 8 << 10,
-        keep: Duration::from_millis(500),
-        keep_bytes: Some(5 * (4 << 10)),
+        keep: Duration::from_millis(300),
+        keep_bytes: Some(3 * (4 << 10)),
         ..SegmentConfig::default()
     }
 }
@@ -183,18 +184,17 @@ impl Run {
         }
     }
 
-    /// Raises a trim mark. It must survive once a turn has gone well.
+    /// Raises trim marks. They must survive once a turn has gone well.
     fn trim(&mut self, life: &mut Life) {
-        let index = self.random.below(PARTITIONS.into()) as usize;
-        let end = life.shared.map().next[index];
-        let below = end.saturating_sub(self.random.below(20));
-        {
+        for index in 0..PARTITIONS as usize {
+            let end = life.shared.map().next[index];
+            let below = end.saturating_sub(self.random.below(20));
+            // The model hears of it first: the mark holds at once.
             let mut model = self.model.lock().unwrap();
             let expected = &mut model.partitions[index];
             expected.mark = expected.mark.max(below);
-        }
-        if life.shared.raise_mark(PartitionId(index as u32), Offset(below)).is_none() {
-            return;
+            drop(model);
+            life.shared.raise_mark(PartitionId(index as u32), Offset(below));
         }
         let before = life.shared.map().segments.len();
         life.writer.turn();
@@ -282,11 +282,12 @@ fn boundary(
     let config = SegmentConfig { acks_before_sync: false, ..config.clone() };
     let loss = match seen.boundaries % 4 {
         0 => Loss::All,
+        1 => Loss::None,
         _ => Loss::Some(seen.boundaries),
     };
     let image = disk.crash(loss);
     let nested = Arc::new(Mutex::new(0));
-    if seen.boundaries % 8 == 1 {
+    if seen.boundaries % 8 == 2 {
         watch_opening(&image, model, &config, &nested);
     }
     let (found, shared) = model.check(&image, &config)?;

@@ -194,6 +194,23 @@ fn a_missing_file_is_refused() {
 }
 
 #[test]
+fn a_missing_format_file_is_refused_once_something_was_appended() {
+    for records in [0, 1] {
+        let disk = SimDisk::new(5);
+        let (shared, mut writer) = open(&disk, &config()).expect("it opens");
+        let (mut appender, _acks) =
+            SegmentAppender::new(Arc::clone(&shared.queue), PARTITIONS, &config());
+        for _ in 0..records {
+            appender.append(PartitionId(0), 0, Bytes::from_static(b"one")).expect("it is taken");
+            writer.turn();
+        }
+        disk.remove_content("format");
+        // With nothing in it, it is a log whose creation a crash cut off.
+        assert_eq!(open(&disk, &config()).is_err(), records > 0, "{records} records");
+    }
+}
+
+#[test]
 fn a_shortened_file_is_refused() {
     let sample = Sample::marked();
     for (name, bytes) in sample.disk.files() {

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::content::Content;
+use super::random::Random;
 use crate::log::segment::disk::{Disk, File};
-
-const SECTOR: usize = 512;
 
 /// The disk. Clones are the same disk.
 #[derive(Clone)]
@@ -45,16 +45,6 @@ struct State {
 struct NameChange {
     link: Option<(String, u64)>,
     unlink: Option<String>,
-}
-
-/// A file's bytes.
-#[derive(Clone, Default)]
-struct Content {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors written since the last sync, with everything that they held in between.
-    dirty: BTreeMap<usize, Vec<Vec<u8>>>,
-    is_length_durable: bool,
 }
 
 /// What is to fail.
@@ -146,15 +136,20 @@ impl SimDisk {
         let mut state = self.state();
         let id = state.next_file;
         state.next_file += 1;
-        let content = Content {
-            seen: bytes.clone(),
-            durable: bytes,
-            dirty: BTreeMap::new(),
-            is_length_durable: true,
-        };
+        let content = Content::durable(bytes);
         state.files.insert(id, content);
         state.names.insert(name.to_owned(), id);
         state.names_durable.insert(name.to_owned(), id);
+    }
+
+    /// Changes some bytes of a file behind everyone's back, also for those who have it open.
+    pub(super) fn poke(&self, name: &str, at: usize, bytes: &[u8]) {
+        let mut state = self.state();
+        let id = state.names[name];
+        let content = state.files.entry(id).or_default();
+        let mut changed = content.seen.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        *content = Content::durable(changed);
     }
 
     /// Removes a file behind everyone's back.
@@ -252,67 +247,6 @@ fn enospc() -> io::Error {
     io::Error::from_raw_os_error(28)
 }
 
-impl Content {
-    fn write(&mut self, bytes: &[u8], position: usize) {
-        let end = position + bytes.len();
-        assert!(end <= self.seen.len(), "a write beyond the length that was set");
-        if bytes.is_empty() {
-            return;
-        }
-        self.seen[position..end].copy_from_slice(bytes);
-        for sector in position / SECTOR..=(end - 1) / SECTOR {
-            let now = sector_of(&self.seen, sector).to_vec();
-            self.dirty.entry(sector).or_default().push(now);
-        }
-    }
-
-    fn sync(&mut self) {
-        self.durable.resize(self.seen.len(), 0);
-        self.is_length_durable = true;
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
-            put_sector(&mut self.durable, sector, &versions[versions.len() - 1]);
-        }
-    }
-
-    /// A sync that fails: some of it becomes durable, and all of it counts as clean.
-    fn sync_badly(&mut self, random: &mut Random) {
-        self.durable.resize(self.seen.len(), 0);
-        for (sector, versions) in std::mem::take(&mut self.dirty) {
-            if random.below(2) == 0 {
-                put_sector(&mut self.durable, sector, &versions[versions.len() - 1]);
-            }
-        }
-    }
-
-    /// The file after a crash.
-    fn found(&self, survives: &mut impl FnMut(()) -> bool) -> Self {
-        let mut found = self.durable.clone();
-        if self.is_length_durable || survives(()) {
-            found.resize(self.seen.len(), 0);
-        }
-        for (sector, versions) in &self.dirty {
-            let survivor = versions.iter().rev().find(|_| survives(()));
-            if let Some(version) = survivor.filter(|_| sector * SECTOR < found.len()) {
-                put_sector(&mut found, *sector, version);
-            }
-        }
-        Self {
-            seen: found.clone(),
-            durable: found,
-            dirty: BTreeMap::new(),
-            is_length_durable: true,
-        }
-    }
-}
-
-fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
-    &bytes[sector * SECTOR..bytes.len().min((sector + 1) * SECTOR)]
-}
-
-fn put_sector(bytes: &mut [u8], sector: usize, content: &[u8]) {
-    bytes[sector * SECTOR..][..content.len()].copy_from_slice(content);
-}
-
 impl Disk for SimDisk {
     fn lock(&self) -> io::Result<Option<Box<dyn Send + Sync>>> {
         Ok(Some(Box::new(())))
@@ -333,7 +267,7 @@ impl Disk for SimDisk {
             }
             let id = state.next_file;
             state.next_file += 1;
-            let content = Content { seen: vec![0; bytes as usize], ..Content::default() };
+            let content = Content::zeros(bytes as usize);
             state.files.insert(id, content);
             state.rename(NameChange { link: Some((name.to_owned(), id)), unlink: None });
             Ok(id)
@@ -436,24 +370,5 @@ impl File for SimFile {
                 }
             }
         })
-    }
-}
-
-/// Numbers from a seed (splitmix64).
-#[derive(Debug, Clone, Default)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
     }
 }

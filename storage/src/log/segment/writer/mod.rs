@@ -4,24 +4,27 @@
 //! queue; no timer decides when a batch is full. Everything here runs on the writer's own thread,
 //! or step by step in a test.
 
+mod forget;
+mod roll;
+mod stop;
+
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chappe_protocol::PartitionId;
 
+use self::forget::TRIM_EVERY_MS;
+use self::stop::{Stop, Wanted};
 use super::Shared;
 use super::batch::BatchBuilder;
 use super::disk::{File, is_no_space};
 use super::entry::EntryKind;
-use super::header::{SegmentHeader, header_bytes, segment_name};
-use super::map::{Active, Sealed, Segment};
+use super::header::SegmentHeader;
 use super::queue::{Mode, Outcomes, Pending, Wake};
-use super::recover::{End, create_whole, write_zeros};
+use super::recover::End;
 use super::scan::Place;
-use super::trim::{Keep, removable};
-use crate::log::{AppendError, Offset};
+use crate::log::Offset;
 
 /// The one that writes.
 pub(super) struct Writer {
@@ -46,6 +49,8 @@ pub(super) struct Writer {
     outcomes: Outcomes,
     /// What to do first when there is space again.
     wanted: Option<Wanted>,
+    /// How many records the last commit had.
+    last_records: usize,
     /// Removed from the map, and perhaps not yet from the disk.
     doomed: VecDeque<u64>,
     trimmed_at_ms: u64,
@@ -54,25 +59,6 @@ pub(super) struct Writer {
     trims_recorded: u64,
     has_failed: bool,
 }
-
-/// What there was no space for.
-#[derive(Debug, Clone, Copy)]
-enum Wanted {
-    Segment,
-    /// A batch of so many bytes at the end, some of which may have been written.
-    Batch {
-        bytes: u32,
-    },
-}
-
-/// Why the writer stops to take appends.
-enum Stop {
-    NoSpace(Wanted, io::Error),
-    Failed(&'static str, io::Error),
-}
-
-/// How often the age of segments is looked at.
-const TRIM_EVERY_MS: u64 = 60_000;
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, end: End) -> Self {
@@ -98,6 +84,7 @@ impl Writer {
             batch_marks: Vec::new(),
             outcomes: Outcomes::default(),
             wanted: None,
+            last_records: 0,
             doomed: VecDeque::new(),
             trimmed_at_ms: 0,
             is_trim_due: true,
@@ -110,7 +97,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
-            match shared.queue.wait(self.patience()) {
+            match shared.queue.wait(self.patience(), self.last_records) {
                 Wake::Work => self.turn(),
                 Wake::Silence => self.silence(),
                 Wake::Close => return self.close(),
@@ -275,6 +262,7 @@ impl Writer {
 
     /// Shows the batch to readers and tells its outcomes.
     fn acknowledge(&mut self) {
+        self.last_records = self.appends.len();
         let mut map = self.shared.map_mut();
         for (pending, offset, place) in &self.appends {
             let index = pending.partition.0 as usize;
@@ -301,152 +289,5 @@ impl Writer {
         }
         self.is_marked = true;
         Ok(())
-    }
-
-    /// An old segment is closed although there is room in it, so that it can be forgotten.
-    fn is_due_for_roll(&self, now_ms: u64) -> bool {
-        let age = (self.shared.config.keep / 4).max(Duration::from_secs(60));
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        self.next != self.header.next && self.header.created_ms.saturating_add(age_ms) <= now_ms
-    }
-
-    /// Begins the next segment. Everything in this one is durable.
-    fn roll(&mut self) -> Result<(), Stop> {
-        let disk = &*self.shared.disk;
-        let failed = |error| Stop::Failed("a segment could not be begun", error);
-        let marks = self.shared.map().marks.clone();
-        let header = SegmentHeader {
-            number: self.header.number + 1,
-            created_ms: disk.now_ms(),
-            salt: disk.random().map_err(failed)?,
-            segment_bytes: self.shared.config.segment_bytes,
-            previous_end: self.position,
-            previous_crc: self.crc,
-            next: self.next.clone(),
-            marks,
-        };
-        let (bytes, crc) = header.encode();
-        let name = segment_name(header.number);
-        let file = create_whole(disk, &name, u64::from(header.segment_bytes), &bytes);
-        let file = file.map_err(|error| match is_no_space(&error) {
-            true => Stop::NoSpace(Wanted::Segment, error),
-            false => failed(error),
-        })?;
-        self.marks.clone_from(&header.marks);
-        self.seal(Arc::new(header), crc, file);
-        Ok(())
-    }
-
-    fn seal(&mut self, header: Arc<SegmentHeader>, header_crc: u32, file: Arc<dyn File>) {
-        let sealed = Sealed { end: self.position, crc: self.crc, newest_ms: header.created_ms };
-        let segment = Segment { header: Arc::clone(&header), header_crc, sealed: None };
-        let places = vec![Vec::new(); header.next.len()];
-        let active = Active { file: Arc::clone(&file), places };
-        let mut map = self.shared.map_mut();
-        if let Some(last) = map.segments.back_mut() {
-            last.sealed = Some(sealed);
-        }
-        map.segments.push_back(segment);
-        let full = std::mem::replace(&mut map.active, active);
-        self.shared.indexes.insert(self.header.number, Arc::new(full.into()));
-        drop(map);
-        self.position = header_bytes(header.next.len() as u32);
-        self.crc = header_crc;
-        self.header = header;
-        self.file = file;
-        self.is_marked = true;
-        self.is_trim_due = true;
-    }
-
-    /// Tells everyone in flight that it is not known what became of their appends.
-    fn stop(&mut self, stop: Stop) {
-        let (mode, text, error) = match stop {
-            Stop::NoSpace(wanted, error) => {
-                self.wanted = Some(wanted);
-                (Mode::NoSpace, "the disk is full", error)
-            }
-            Stop::Failed(what, error) => {
-                self.wanted = None;
-                self.has_failed = true;
-                (Mode::Failed, what, error)
-            }
-        };
-        tracing::error!(%error, "the log takes no appends: {text}");
-        self.shared.queue.set_mode(mode);
-        self.shared.queue.take(&mut self.backlog);
-        self.batch_marks.clear();
-        self.next.clone_from(&self.shared.map().next);
-        for (pending, ..) in self.appends.drain(..) {
-            self.outcomes.add(pending, Err(AppendError(text.to_owned())));
-        }
-        self.fail_backlog(text);
-    }
-
-    fn fail_backlog(&mut self, text: &str) {
-        for pending in self.backlog.drain(..) {
-            self.outcomes.add(pending, Err(AppendError(text.to_owned())));
-        }
-        self.outcomes.send();
-    }
-
-    /// Tries what there was no space for; takes appends again once it works.
-    fn probe_space(&mut self) {
-        let Some(wanted) = self.wanted else { return };
-        let outcome = match wanted {
-            Wanted::Segment => self.roll(),
-            Wanted::Batch { bytes } => self.clear_tail(bytes),
-        };
-        match outcome {
-            Ok(()) => {
-                tracing::info!("the log has space again");
-                self.wanted = None;
-                self.shared.queue.set_mode(Mode::Open);
-            }
-            Err(Stop::NoSpace(..)) => {}
-            Err(stop) => self.stop(stop),
-        }
-    }
-
-    /// Overwrites what may have been written of a batch that did not fit on the disk: what was
-    /// answered with doubt must not turn up behind later batches. This takes up its space, too.
-    fn clear_tail(&self, bytes: u32) -> Result<(), Stop> {
-        let range = self.position..self.position + bytes;
-        write_zeros(&*self.file, range).map_err(|error| match is_no_space(&error) {
-            true => Stop::NoSpace(Wanted::Batch { bytes }, error),
-            false => Stop::Failed("a write failed", error),
-        })?;
-        self.file.sync_data().map_err(|error| Stop::Failed("a sync failed", error))
-    }
-
-    fn trim_if_due(&mut self) {
-        let now_ms = self.shared.disk.now_ms();
-        self.is_trim_due |= now_ms.abs_diff(self.trimmed_at_ms) >= TRIM_EVERY_MS;
-        if self.is_trim_due && !self.has_failed {
-            self.is_trim_due = false;
-            self.trimmed_at_ms = now_ms;
-            self.trim(now_ms);
-        }
-    }
-
-    /// Removes the segments that may go, oldest first, each durably before the next one: a crash
-    /// must not leave a gap.
-    fn trim(&mut self, now_ms: u64) {
-        let config = &self.shared.config;
-        let keep = Keep { age: config.keep, bytes: config.keep_bytes };
-        let mut map = self.shared.map_mut();
-        let count = removable(&map.segments, &map.marks, keep, now_ms);
-        self.doomed.extend(map.segments.drain(..count).map(|segment| segment.header.number));
-        drop(map);
-        while let Some(&number) = self.doomed.front() {
-            self.shared.indexes.remove(number);
-            if let Err(error) = self.shared.disk.remove(&segment_name(number)) {
-                tracing::warn!(%error, segment = number, "an old segment cannot be removed");
-                return;
-            }
-            self.doomed.pop_front();
-            if let Err(error) = self.shared.disk.sync_dir() {
-                return self.stop(Stop::Failed("a sync failed", error));
-            }
-        }
     }
 }
