@@ -43,8 +43,14 @@ pub async fn a_store_answers_as_its_model(subject: impl Subject, operations: Vec
     for (step, operation) in operations.into_iter().enumerate() {
         match operation {
             Operation::Write(mut batch) => {
-                batch.retain(|write| model.may_write(write.key));
-                batch.iter().for_each(|write| model.write(write.clone()));
+                // Row by row: a removal earlier in the batch forbids a write later in it.
+                batch.retain(|write| {
+                    let may_write = model.may_write(write.key);
+                    if may_write {
+                        model.write(write.clone());
+                    }
+                    may_write
+                });
                 store.write(batch).await.unwrap();
             }
             Operation::Get(key) => {
@@ -90,9 +96,6 @@ impl Model {
 
     fn write(&mut self, write: Mutation) {
         let Mutation { key, stamp, value } = write;
-        if self.removed.contains(&key) {
-            return; // by an earlier row of the same batch
-        }
         let newer = |row: &Row| row.stamp > stamp || (row.stamp == stamp && value.is_some());
         if self.rows.get(&key).is_some_and(newer) {
             return;
