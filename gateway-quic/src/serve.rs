@@ -68,13 +68,13 @@ pub async fn serve<K: Kernel>(
                 Some(incoming) => admit(incoming, &kernel, &config, &handshakes),
                 None => break,
             },
-            changed = tls.changed(), if reloads => {
-                reloads = changed.is_ok();
-                match server_config(&tls.borrow_and_update(), &config) {
+            changed = tls.changed(), if reloads => match changed {
+                Ok(()) => match server_config(&tls.borrow_and_update(), &config) {
                     Ok(config) => endpoint.set_server_config(Some(config)),
                     Err(error) => tracing::warn!(%error, "the new certificate cannot be used"),
-                }
-            }
+                },
+                Err(_) => reloads = false, // there will be no other one
+            },
             () = &mut stop => break,
         }
     }
