@@ -8,9 +8,13 @@ use chappe_gateway_ws::{Options, serve};
 use chappe_protocol::{ChannelId, Encoding};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest, http::HeaderValue, protocol::CloseFrame},
 };
 
@@ -18,6 +22,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub gateway: Gateway,
     pub broker: ToyBroker,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Server {
@@ -34,12 +39,58 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(gateway.clone(), listener, options, std::future::pending()));
-        Self { address, gateway, broker }
+        Self { address, gateway, broker, tls: None }
+    }
+
+    /// The same over TLS, with a certificate that clients of this module believe.
+    pub async fn with_tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let certificate = made.cert.der().clone();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let options = Options { tls: Some(Arc::new(config)), ..Options::default() };
+        let mut server = Self::with(Config::default(), options).await;
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        server.tls = Some(Arc::new(client));
+        server
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, so: impl Fn(&Self) -> bool) {
+        let began = std::time::Instant::now();
+        while !so(self) {
+            assert!(began.elapsed() < Duration::from_secs(10), "it never became so");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub fn channel(&self, id: u64, members: &[&str]) {
         let users: Vec<_> = members.iter().map(|name| testing::user(name)).collect();
         self.broker.ask(|leader| leader.make(ChannelId::new(id), &users));
+    }
+
+    async fn dial(&self) -> Box<dyn Stream> {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        match &self.tls {
+            None => Box::new(socket),
+            Some(config) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                let name = "localhost".try_into().unwrap();
+                Box::new(connector.connect(name, socket).await.unwrap())
+            }
+        }
     }
 
     pub fn url(&self) -> String {
@@ -53,8 +104,13 @@ impl Drop for Server {
     }
 }
 
+/// TCP, or TLS over it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 pub struct Client {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub socket: WebSocketStream<Box<dyn Stream>>,
     pub encoding: Encoding,
 }
 
@@ -64,10 +120,24 @@ impl Client {
         let mut request = server.url().into_client_request().unwrap();
         let protocol = HeaderValue::from_static(encoding.subprotocol());
         request.headers_mut().insert("sec-websocket-protocol", protocol);
-        let (socket, response) = connect_async(request).await.unwrap();
+        let (socket, response) = client_async(request, server.dial().await).await.unwrap();
         let chosen = response.headers().get("sec-websocket-protocol").unwrap();
         assert_eq!(chosen, encoding.subprotocol());
         Self { socket, encoding }
+    }
+
+    /// A client that brings its token in a header.
+    pub async fn with_header(server: &Server, user: &str) -> Self {
+        let mut request = server.url().into_client_request().unwrap();
+        let token = format!("Bearer {}", testing::token(user));
+        request.headers_mut().insert("authorization", token.parse().unwrap());
+        let (socket, _) = client_async(request, server.dial().await).await.unwrap();
+        Self { socket, encoding: Encoding::Json }
+    }
+
+    /// Sends bytes below the library.
+    pub async fn raw(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).await.unwrap();
     }
 
     /// A client that is signed in.
@@ -133,6 +203,11 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Whether the connection ends here.
+    pub async fn ended(&mut self) -> bool {
+        !matches!(self.socket.next().await, Some(Ok(_)))
     }
 
     pub async fn close(mut self) {
