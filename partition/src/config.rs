@@ -76,6 +76,9 @@ pub struct Bounds {
     pub heads_ms: u64,
     /// What may be trimmed is told this often.
     pub trim_ms: u64,
+    /// An idle partition appends a beat this often, so that its last record does not keep a shared
+    /// log from being trimmed.
+    pub refresh_ms: u64,
     /// Most outbox rows held in memory; further ones are read from the store later.
     pub outbox_rows_max: usize,
     /// Most relayed facts under way.
@@ -101,6 +104,7 @@ impl Default for Bounds {
             checkpoint_ms: 500,
             heads_ms: 1_500,
             trim_ms: 10_000,
+            refresh_ms: 60 * 60 * 1_000,
             outbox_rows_max: 10_000,
             relays_max: 64,
             page_bytes_max: 512 * 1024,

@@ -54,6 +54,11 @@ impl Flight {
         *self = Self { next, ..Self::default() };
     }
 
+    /// When the claim was handed over, which alone is in flight.
+    pub(crate) fn claim_handed_over(&mut self) -> Option<u64> {
+        self.queue.pop_front().map(|flight| flight.handed_over_ms)
+    }
+
     /// Whether a jump is being read.
     fn jumps(&self) -> bool {
         !self.acks.is_empty()
@@ -219,6 +224,7 @@ impl Partition {
 
     /// Forgets what was decided and not confirmed, and answers what waited for it.
     pub(crate) fn drop_leadership(&mut self, now: Now) {
+        self.release(now); // what is confirmed stays so
         self.term += 1;
         self.offered = None;
         self.drop_answers(now);

@@ -48,9 +48,12 @@ impl Partition {
         if !matches!(self.phase, Phase::Leading) {
             return None;
         }
-        let beat_ms = self.lease.beat_ms()?;
+        // A partition's last record is never trimmed: a takeover recognises the log by it. An idle
+        // one follows it up now and then, or it would keep everybody else's records, too.
+        let refresh = self.lead.appended_ms.saturating_add(self.config.bounds.refresh_ms);
         let wanted = self.heard || self.parked > 0 || !self.answers.is_empty();
-        wanted.then(|| self.lead.appended_ms + beat_ms)
+        let beat_ms = self.lease.beat_ms().filter(|_| wanted);
+        Some(beat_ms.map_or(refresh, |beat_ms| refresh.min(self.lead.appended_ms + beat_ms)))
     }
 
     /// Releases the partition once nothing is in flight, or gives up in time.

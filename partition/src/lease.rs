@@ -21,13 +21,13 @@ impl Lease {
         Self { leadership, proof_ms: None, silent_until_ms: None, released: false }
     }
 
-    /// The claim was acknowledged. `excused` from the first wait is who follows a release.
-    pub(crate) fn begin(&mut self, now: Now, excused: bool) {
+    /// The claim was acknowledged: the first wait begins.
+    pub(crate) fn begin(&mut self, now: Now) {
         let wait = match self.leadership {
-            Leadership::Lease { first_wait_ms, .. } if !excused => first_wait_ms,
-            _ => 0,
+            Leadership::Lease { first_wait_ms, .. } => first_wait_ms,
+            Leadership::Lock => 0,
         };
-        self.silent_until_ms = Some(now.boot_ms + wait);
+        *self = Self { silent_until_ms: Some(now.boot_ms + wait), ..Self::new(self.leadership) };
     }
 
     /// Replay showed that the record before the claim is a release.

@@ -112,7 +112,10 @@ impl Partition {
     /// The claim's outcome.
     pub(crate) fn claim_acked(&mut self, now: Now, result: Result<Offset, AppendError>) {
         let Ok(epoch) = result else { return self.depose(now) };
-        self.lease.begin(now, false);
+        self.lease.begin(now);
+        if let Some(handed_over_ms) = self.flight.claim_handed_over() {
+            self.lease.prove(handed_over_ms);
+        }
         if self.flight.next > Offset(0) {
             // Under the lock nobody else wrote: what we had confirmed still stands.
             let next = self.flight.next;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chappe_storage::log::{Bounds, Entry, Offset, ReadError};
 
-/// A partition's log.
+/// A partition's log. What was trimmed cannot be read, but is kept for tests to look at.
 #[derive(Debug, Default, Clone)]
 pub struct SimLog {
     start: u64,
@@ -19,7 +19,7 @@ impl SimLog {
     /// Appends a record.
     pub fn push(&mut self, record: Bytes) -> Offset {
         self.records.push(record);
-        Offset(self.start + self.records.len() as u64 - 1)
+        Offset(self.records.len() as u64 - 1)
     }
 
     /// What it holds.
@@ -29,7 +29,7 @@ impl SimLog {
 
     /// The next offset.
     pub fn end(&self) -> Offset {
-        Offset(self.start + self.records.len() as u64)
+        Offset(self.records.len() as u64)
     }
 
     /// A few records from `from` on, below `until`.
@@ -48,23 +48,26 @@ impl SimLog {
 
     /// The record at `offset`.
     pub fn at(&self, offset: u64) -> Bytes {
-        self.records[(offset - self.start) as usize].clone()
+        self.records[offset as usize].clone()
     }
 
     /// Forgets everything below `below`.
     pub fn trim(&mut self, below: Offset) {
-        let forgotten = below.0.saturating_sub(self.start).min(self.records.len() as u64);
-        self.records.drain(..forgotten as usize);
-        self.start += forgotten;
+        self.start = self.start.max(below.0.min(self.end().0));
+    }
+
+    /// Brings back what was trimmed.
+    pub fn restore(&mut self) {
+        self.start = 0;
     }
 
     /// Loses everything from `from` on, as no log may.
     pub fn truncate(&mut self, from: Offset) {
-        self.records.truncate((from.0 - self.start) as usize);
+        self.records.truncate(from.0 as usize);
     }
 
     /// Puts another record in the place of one.
     pub fn replace(&mut self, offset: Offset, record: Bytes) {
-        self.records[(offset.0 - self.start) as usize] = record;
+        self.records[offset.0 as usize] = record;
     }
 }

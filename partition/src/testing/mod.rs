@@ -49,6 +49,7 @@ pub struct World {
     bounds: Bounds,
     next_token: u64,
     relays: BTreeMap<u64, (usize, PartitionId, u64)>,
+    relayed: VecDeque<Box<chappe_uplink::Command>>,
 }
 
 /// One broker process.
@@ -127,6 +128,7 @@ impl World {
             bounds,
             next_token: 1,
             relays: BTreeMap::new(),
+            relayed: VecDeque::new(),
         };
         for partition in 0..partitions {
             world.inject(partition, &genesis);
@@ -249,10 +251,24 @@ impl World {
                     }
                 }
             }
+            while let Some(command) = self.relayed.pop_front() {
+                moved = true;
+                self.relay(command);
+            }
             if !moved {
                 return;
             }
         }
+    }
+
+    fn relay(&mut self, command: Box<chappe_uplink::Command>) {
+        let Some(to) = self.relay_to else {
+            return self.relay_ended(command.token, Outcome::Again);
+        };
+        let now = self.now(to);
+        let partition = command.channel.partition(self.logs.len() as u32);
+        let core = &mut self.nodes[to].cores[partition.0 as usize];
+        core.handle_request(now, PipeId(RELAY_PIPE), Request::Command(command));
     }
 
     /// Lands the oldest record in flight and acknowledges it. False if there is none.
@@ -347,15 +363,12 @@ impl World {
             Action::Relay { token, mut command } => {
                 command.token = self.token();
                 self.relays.insert(command.token, (node, partition, token));
-                match self.relay_to {
-                    Some(to) => self.send(to, RELAY_PIPE, Request::Command(command)),
-                    None => self.relayed(command.token, Outcome::Again),
-                }
+                self.relayed.push_back(command);
             }
             Action::Respond { pipe, response } if pipe.0 == RELAY_PIPE => {
                 let Response::Answer { token, result, .. } = response else { return };
                 let outcome = if result.is_ok() { Outcome::Taken } else { Outcome::Again };
-                self.relayed(token, outcome);
+                self.relay_ended(token, outcome);
             }
             Action::Respond { pipe, response } => self.trace.heard(pipe, response),
             Action::Leads(Some(generation)) => {
@@ -367,7 +380,7 @@ impl World {
         }
     }
 
-    fn relayed(&mut self, token: u64, outcome: Outcome) {
+    fn relay_ended(&mut self, token: u64, outcome: Outcome) {
         let Some((node, partition, token)) = self.relays.remove(&token) else { return };
         let now = self.now(node);
         self.nodes[node].cores[partition.0 as usize].handle_relayed(now, token, outcome);

@@ -46,6 +46,11 @@ impl SimStore {
         self.names.insert(name.to_owned(), value);
     }
 
+    /// Puts a row, as an operator's tool would.
+    pub fn put(&mut self, key: Key, row: Row) {
+        self.rows.insert(key, row);
+    }
+
     /// Removes a row, as no store may.
     pub fn lose(&mut self, key: &Key) {
         self.rows.remove(key);

@@ -1,0 +1,181 @@
+//! The relay into inboxes of other partitions.
+
+use chappe_protocol::{ChannelId, PartitionId, UserId, message::Role};
+use chappe_storage::store::{Key, Row};
+
+use crate::{
+    config::{Bounds, Leadership},
+    record::{Fact, FactBody, Record, decode},
+    row::RowValue,
+    testing::{Asker, World, channel_in},
+};
+
+/// Two partitions and two brokers: the channel is in the first, the inbox of `user` in the second.
+struct Setup {
+    world: World,
+    ann: Asker,
+    channel: ChannelId,
+    label: String,
+    user: u64,
+    inbox: ChannelId,
+}
+
+fn setup(bounds: Bounds) -> Setup {
+    let mut world = World::with_bounds(Leadership::LEASE, 2, 2, bounds);
+    world.assign(0);
+    world.pass(1_300);
+    let (channel, label) = channel_in(0, 2, 0);
+    let user = (2..).find(|user| ChannelId::inbox(UserId::new(*user)).partition(2).0 == 1).unwrap();
+    let ann = Asker::new(0, 1);
+    Setup { world, ann, channel, label, user, inbox: ChannelId::inbox(UserId::new(user)) }
+}
+
+/// What the inbox holds, as its owner hears it at a broker.
+fn inbox_events(setup: &mut Setup, node: usize) -> String {
+    let owner = Asker::new(node, setup.user);
+    owner.events(&mut setup.world, "inbox", setup.inbox, 0);
+    setup.world.pass(400);
+    setup.world.trace.lines.iter().rev().find(|line| line.starts_with("inbox:")).unwrap().clone()
+}
+
+/// Adds and removes the user, and mentions him: one fact after another.
+fn comings_and_goings(setup: &mut Setup, rounds: u64) {
+    let (ann, channel, user) = (setup.ann.clone(), setup.channel, setup.user);
+    for i in 0..rounds {
+        ann.add(&mut setup.world, &format!("a{i}"), channel, user, Role::Member);
+        ann.mention(&mut setup.world, &format!("m{i}"), channel, &[user]);
+        ann.remove(&mut setup.world, &format!("r{i}"), channel, user);
+    }
+}
+
+fn expected(rounds: u64) -> String {
+    let events: Vec<_> = (0..rounds)
+        .flat_map(|i| {
+            [
+                format!("{} channel.added", 3 * i + 1),
+                format!("{} mention.added", 3 * i + 2),
+                format!("{} channel.removed", 3 * i + 3),
+            ]
+        })
+        .collect();
+    format!("inbox: events [{}] of {}", events.join(", "), 3 * rounds)
+}
+
+#[test]
+fn relayed_facts_arrive_once_and_in_order_also_when_the_inboxs_leader_moves() {
+    let mut setup = setup(Bounds::default());
+    let label = setup.label.clone();
+    setup.ann.create(&mut setup.world, &label);
+    comings_and_goings(&mut setup, 3);
+    setup.world.pass(200); // some are sent
+    setup.world.relay_to = None; // the inbox's leader is gone
+    comings_and_goings_from(&mut setup, 3, 6);
+    setup.world.pass(2_000);
+    // Another takes all partitions; what it finds in the outbox it sends.
+    setup.world.assign(1);
+    setup.world.relay_to = Some(1);
+    setup.world.pass(6_000);
+    assert_eq!(inbox_events(&mut setup, 1), expected(6));
+    assert_eq!(outbox(&setup.world), [], "what was sent is removed");
+}
+
+fn comings_and_goings_from(setup: &mut Setup, from: u64, to: u64) {
+    let (ann, channel, user) = (setup.ann.clone(), setup.channel, setup.user);
+    for i in from..to {
+        ann.add(&mut setup.world, &format!("a{i}"), channel, user, Role::Member);
+        ann.mention(&mut setup.world, &format!("m{i}"), channel, &[user]);
+        ann.remove(&mut setup.world, &format!("r{i}"), channel, user);
+    }
+}
+
+#[test]
+fn what_was_sent_and_not_removed_is_sent_again_and_ignored() {
+    let mut setup = setup(Bounds::default());
+    let label = setup.label.clone();
+    setup.ann.create(&mut setup.world, &label);
+    comings_and_goings(&mut setup, 2);
+    // A copy of what is to be sent is kept, as if it had not been removed before the crash.
+    setup.world.nodes[0].store_held = true;
+    setup.world.pass(40);
+    while outbox(&setup.world).is_empty() {
+        assert!(setup.world.call_store_once(0));
+    }
+    let outbox = outbox(&setup.world);
+    setup.world.nodes[0].store_held = false;
+    setup.world.pass(2_000);
+    for (key, row) in outbox {
+        setup.world.store.put(key, row);
+    }
+    setup.world.restart(0);
+    setup.world.pass(4_000);
+    assert_eq!(inbox_events(&mut setup, 0), expected(2));
+}
+
+#[test]
+fn an_outbox_larger_than_memory_is_read_from_the_store_in_turns() {
+    let mut setup = setup(Bounds { outbox_rows_max: 4, relays_max: 2, ..Bounds::default() });
+    let label = setup.label.clone();
+    setup.world.relay_to = None;
+    setup.ann.create(&mut setup.world, &label);
+    comings_and_goings(&mut setup, 10);
+    setup.world.pass(2_000);
+    assert!(setup.world.core(0).outbox_rows() <= 4);
+    setup.world.relay_to = Some(0);
+    setup.world.pass(20_000);
+    assert_eq!(inbox_events(&mut setup, 0), expected(10));
+    assert_eq!(outbox(&setup.world), []);
+}
+
+#[test]
+fn nothing_is_relayed_before_the_checkpoint_has_passed_it() {
+    let mut setup = setup(Bounds::default());
+    let label = setup.label.clone();
+    setup.ann.create(&mut setup.world, &label);
+    setup.world.pass(1_000);
+    setup.world.nodes[0].store_held = true;
+    comings_and_goings(&mut setup, 3);
+    let mut heard = 0;
+    for _ in 0..400 {
+        setup.world.call_store_once(0);
+        setup.world.pass(5);
+        heard = relayed(&setup.world, setup.channel);
+    }
+    assert_eq!(heard, 9);
+}
+
+/// Checks that the checkpoint has passed every fact that an inbox holds; says how many there are.
+fn relayed(world: &World, channel: ChannelId) -> usize {
+    let facts = |partition: usize| -> Vec<(u64, std::sync::Arc<Fact>)> {
+        let log = &world.logs[partition];
+        let records = (0..log.end().0).map(|offset| (offset, decode(&log.at(offset)).unwrap()));
+        let facts = records.filter_map(|(offset, record)| match record {
+            Record::Fact(fact) => Some((offset, fact)),
+            _ => None,
+        });
+        facts.collect()
+    };
+    let checkpoint = match world.store.value(&Key::Checkpoint(PartitionId(0))) {
+        Some(RowValue::Checkpoint(row)) => row.offset,
+        _ => 0,
+    };
+    let sources = facts(0);
+    let taken = facts(1);
+    for (_, fact) in &taken {
+        let rev = match &fact.body {
+            FactBody::ChannelAdded(body) => body.rev,
+            FactBody::ChannelRemoved(body) => body.rev,
+            FactBody::Mentioned(body) => body.rev,
+            other => panic!("not relayed: {other:?}"),
+        };
+        let source = sources.iter().find(|(_, f)| f.channel == channel && f.rev == rev).unwrap();
+        assert!(source.0 < checkpoint, "revision {rev} was relayed above the checkpoint");
+    }
+    taken.len()
+}
+
+/// The outbox rows in the store.
+fn outbox(world: &World) -> Vec<(Key, Row)> {
+    let rows = world.store.rows().iter();
+    let rows = rows.filter(|(key, _)| matches!(key, Key::Outbox { .. }));
+    rows.map(|(key, row)| (*key, row.clone())).collect()
+}
