@@ -114,6 +114,10 @@ pub(crate) struct RunArgs {
     /// How long to wait at the end for what is still to be delivered
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     pub(crate) settle: Duration,
+    /// Behind its schedule by more than this (p99), and by more than a tenth of the latency, the
+    /// generator was the limit
+    #[arg(long, value_name = "TIME", default_value = "2ms", value_parser = humantime::parse_duration)]
+    pub(crate) lag_max: Duration,
     /// Read the history back at the end and compare
     #[arg(long)]
     pub(crate) verify: bool,

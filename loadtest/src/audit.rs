@@ -69,7 +69,7 @@ struct Message {
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     content: Content,
-    acked: bool,
+    acked: Option<MessageId>,
     deliveries: u32,
 }
 
@@ -169,18 +169,17 @@ impl Audit {
         self.deliveries_due += followers;
         let Some(place) = self.place(channel, rev) else { return };
         let (deliveries, content) = (place.deliveries, place.content);
-        let again = std::mem::replace(&mut place.acked, true);
-        match content {
-            Content::Unseen if again => self.find(Breach::Misplaced, || {
-                format!("{id}: channel {channel} rev {rev} was acknowledged to another as well")
-            }),
-            Content::Unseen => self.deliveries_done += u64::from(deliveries),
-            Content::Message(seen) if seen == id => {
-                self.deliveries_done += u64::from(deliveries);
-            }
-            content => self.find(Breach::Misplaced, || {
+        let other = place.acked.replace(id);
+        if let Some(other) = other {
+            self.find(Breach::Misplaced, || {
+                format!("{id}: acknowledged at channel {channel} rev {rev}, as {other} was")
+            });
+        } else if content == Content::Message(id) {
+            self.deliveries_done += u64::from(deliveries);
+        } else if content != Content::Unseen {
+            self.find(Breach::Misplaced, || {
                 format!("{id}: acknowledged at channel {channel} rev {rev}, where {content} is")
-            }),
+            });
         }
     }
 
@@ -214,15 +213,15 @@ impl Audit {
         let before = place.content;
         if before == Content::Unseen {
             place.content = content;
-            if let Some(id) = id {
-                self.handle_seen(id, channel, rev);
-            }
+        }
+        if before == Content::Unseen {
+            self.handle_seen(id, acked, channel, rev);
         } else if before != content {
             self.find(Breach::Diverging, || {
                 format!("channel {channel} rev {rev}: {before} for one, {content} for user {user}")
             });
         }
-        if acked {
+        if id.is_some() && acked == id {
             self.deliveries_done += 1;
         }
         if deliveries == followers { Delivered::All } else { Delivered::Some }
@@ -242,8 +241,20 @@ impl Audit {
         breach == Breach::Gap
     }
 
-    /// A message was delivered for the first time.
-    fn handle_seen(&mut self, id: MessageId, channel: u32, rev: u64) {
+    /// A revision was delivered for the first time; `acked` was acknowledged there.
+    fn handle_seen(
+        &mut self,
+        id: Option<MessageId>,
+        acked: Option<MessageId>,
+        channel: u32,
+        rev: u64,
+    ) {
+        if let Some(other) = acked.filter(|acked| Some(*acked) != id) {
+            self.find(Breach::Misplaced, || {
+                format!("{other}: acknowledged at channel {channel} rev {rev}, is not there")
+            });
+        }
+        let Some(id) = id else { return };
         let message = &mut self.messages[id.publisher as usize][id.number as usize];
         let Message { seen_rev, acked_rev, outcome, .. } = *message;
         if seen_rev == 0 {
@@ -293,15 +304,11 @@ impl Audit {
     pub(crate) fn handle_history(&mut self, channel: u32, found: &HashMap<u64, MessageId>) {
         let base = self.channels[channel as usize].base.unwrap_or(0);
         let places = std::mem::take(&mut self.channels[channel as usize].places);
-        for (index, place) in places.iter().enumerate().filter(|(_, place)| place.acked) {
+        for (index, place) in places.iter().enumerate() {
             let rev = base + 1 + index as u64;
-            let expected = match place.content {
-                Content::Message(id) => Some(id),
-                Content::Unseen | Content::Other => None,
-            };
-            if found.get(&rev).copied() != expected || expected.is_none() {
+            if let Some(id) = place.acked.filter(|id| found.get(&rev) != Some(id)) {
                 self.find(Breach::NotInHistory, || {
-                    format!("channel {channel} rev {rev}: {} was acknowledged", place.content)
+                    format!("{id}: acknowledged at channel {channel} rev {rev}")
                 });
             }
         }
@@ -349,7 +356,8 @@ impl Audit {
             let of_channel = &self.channels[channel as usize];
             let Some(base) = of_channel.base else { continue };
             let after = usize::try_from(held.saturating_sub(base)).unwrap_or(usize::MAX);
-            let missing = of_channel.places.iter().skip(after).filter(|place| place.acked).count();
+            let missing =
+                of_channel.places.iter().skip(after).filter(|place| place.acked.is_some()).count();
             if missing > 0 {
                 lost.push((user, channel, held, missing));
             }

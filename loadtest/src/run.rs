@@ -233,7 +233,7 @@ impl Run {
         } else {
             self.plan.schedule().count() as u64
         };
-        let limits = verdict::limits(&measured, planned, published.cpu);
+        let limits = verdict::limits(&measured, planned, published.cpu, args.lag_max);
         let check =
             |threshold: &crate::threshold::Threshold| threshold.check(&measured, published.seconds);
         let thresholds: Vec<_> = args.thresholds.iter().map(check).collect();

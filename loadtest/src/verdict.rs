@@ -1,12 +1,13 @@
 //! What a run comes to: its exit status and why.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{audit::Findings, measure::Measured, threshold::Checked};
 
-/// Behind the schedule by more than this, or by more than a tenth of the latency, the figures
-/// show the generator and not the server.
-const LAG_MAX_MS: f64 = 2.0;
+/// Behind the schedule by more than this part of the latency, the figures show the generator and
+/// not the server.
 const LAG_OF_LATENCY_MAX: f64 = 0.1;
 /// Above this part of a processor the generator has no time to be on time.
 const CPU_MAX: f64 = 0.9;
@@ -50,7 +51,12 @@ impl Verdict {
 }
 
 /// Why the figures of a run mean nothing, if so.
-pub(crate) fn limits(measured: &Measured, planned: u64, cpu: f64) -> Vec<String> {
+pub(crate) fn limits(
+    measured: &Measured,
+    planned: u64,
+    cpu: f64,
+    lag_max: Duration,
+) -> Vec<String> {
     let mut limits = Vec::new();
     let sent = measured.sent as f64 / (planned as f64).max(1.0);
     if sent < SENT_MIN {
@@ -64,10 +70,10 @@ pub(crate) fn limits(measured: &Measured, planned: u64, cpu: f64) -> Vec<String>
     if cpu > CPU_MAX {
         limits.push(format!("the generator used {:.0} % of its processor", cpu * 100.0));
     }
-    let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1_000.0;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
     let lag_ms = milliseconds(measured.lag.percentile(99.0));
     let latency_ms = milliseconds(measured.delivery.percentile(99.0));
-    if lag_ms > LAG_MAX_MS && lag_ms > latency_ms * LAG_OF_LATENCY_MAX {
+    if lag_ms > milliseconds(lag_max) && lag_ms > latency_ms * LAG_OF_LATENCY_MAX {
         limits.push(format!(
             "the generator was {lag_ms:.1} ms behind its schedule (p99), latency is {latency_ms:.1} ms"
         ));
@@ -79,6 +85,8 @@ pub(crate) fn limits(measured: &Measured, planned: u64, cpu: f64) -> Vec<String>
 mod tests {
     use super::*;
     use crate::audit::{Audit, Breach};
+
+    const LAG_MAX: Duration = Duration::from_millis(2);
 
     fn clean() -> Findings {
         Audit::new(0, 0).close()
@@ -104,12 +112,12 @@ mod tests {
             measured.delivery.record(20_000_000);
             measured.lag.record(1_500_000);
         }
-        assert!(limits(&measured, 1_000, 0.5).is_empty());
-        assert_eq!(limits(&measured, 1_000, 0.95).len(), 1, "no time");
-        assert_eq!(limits(&measured, 2_000, 0.5).len(), 1, "not sent");
+        assert!(limits(&measured, 1_000, 0.5, LAG_MAX).is_empty());
+        assert_eq!(limits(&measured, 1_000, 0.95, LAG_MAX).len(), 1, "no time");
+        assert_eq!(limits(&measured, 2_000, 0.5, LAG_MAX).len(), 1, "not sent");
         for _ in 0..1_000 {
             measured.lag.record(3_000_000);
         }
-        assert_eq!(limits(&measured, 1_000, 0.5).len(), 1, "behind");
+        assert_eq!(limits(&measured, 1_000, 0.5, LAG_MAX).len(), 1, "behind");
     }
 }

@@ -257,6 +257,10 @@ impl Core {
             Incoming::Event(event) => {
                 let (channel, rev) = (event.channel, event.rev);
                 let last = self.is_last(&event.body);
+                if let EventBody::ChannelAdded(added) = &event.body {
+                    let (incarnation, rev) = (added.incarnation, added.rev);
+                    self.subscriptions.handle_added(added.channel, incarnation, rev);
+                }
                 let delivered = self.handle_place(now_ms, channel, rev, Update::Event(event));
                 if delivered && last {
                     self.subscriptions.remove(channel);

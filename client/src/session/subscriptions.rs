@@ -146,6 +146,15 @@ impl Subscriptions {
         self.mine = true;
     }
 
+    /// The inbox says that the user is in another channel now, whose events follow `rev`.
+    pub(super) fn handle_added(&mut self, channel: ChannelId, incarnation: Incarnation, rev: Rev) {
+        if self.mine {
+            let mut new = Subscription::new(Some(rev), Some(incarnation));
+            (new.phase, new.established) = (Phase::Following, true);
+            self.channels.entry(channel).or_insert(new);
+        }
+    }
+
     /// A channel is followed no more.
     pub(super) fn remove(&mut self, channel: ChannelId) -> bool {
         self.channels.remove(&channel).is_some()

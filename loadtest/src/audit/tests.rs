@@ -111,7 +111,7 @@ fn two_followers_that_see_different_things_are_noticed() {
     }
     deliver(&mut audit, 0, 13, 2);
     audit.handle_delivery(1, 0, 13, None);
-    finds(audit, &[(Breach::Diverging, 1)]);
+    finds(audit, &[(Breach::Lost, 1), (Breach::Diverging, 1)]);
 }
 
 #[test]
@@ -125,6 +125,25 @@ fn an_acknowledgement_of_another_revision_is_misplaced() {
     deliver(&mut audit, 0, 2, 1);
     audit.handle_acked(id(0, 0), 2, true);
     assert!(count(audit, Breach::Misplaced) > 0);
+}
+
+#[test]
+fn an_acknowledged_message_whose_place_another_takes_is_not_taken_for_delivered() {
+    for other_acked in [true, false] {
+        let mut audit = Audit::new(1, 1);
+        audit.handle_follows(0, 0, 0);
+        for number in 0..2 {
+            audit.handle_sent(id(0, number), 0);
+        }
+        audit.handle_acked(id(0, 0), 1, true);
+        deliver(&mut audit, 0, 1, 1);
+        if other_acked {
+            audit.handle_acked(id(0, 1), 1, true);
+        }
+        let breaches = audit.close().breaches;
+        assert!(breaches.iter().any(|(breach, _)| *breach == Breach::Lost), "{breaches:?}");
+        assert!(breaches.iter().any(|(breach, _)| *breach == Breach::Misplaced), "{breaches:?}");
+    }
 }
 
 #[test]

@@ -8,10 +8,10 @@ use chappe_protocol::{
     ChannelId, ChannelName, ClientFrame, CloseCode, Command, Encoding, ErrorCode, Event, EventBody,
     Incarnation, Message, Nonce, Rev, Seq, ServerFrame, SessionId, Text, UserId, WireError,
     command::{ChannelFrom, Channels, Publish, Subscribe},
-    event::{ChannelBody, MemberRemovedBody, MessageBody},
+    event::{ChannelAddedBody, ChannelBody, MemberRemovedBody, MessageBody},
     frame::{Live, Reset, ServerPing},
     limits::Limits,
-    message::{Channel, ChannelKind},
+    message::{Channel, ChannelKind, Role},
     reply::{Change, HelloReply, Reply, SubscribeReply, Subscribed},
 };
 

@@ -292,6 +292,25 @@ fn a_subscription_to_all_ones_channels_takes_in_new_ones_and_is_renewed() {
 }
 
 #[test]
+fn a_new_channel_starts_where_the_inbox_says_so_that_its_first_event_is_missed_too() {
+    let mut script = Script::connected();
+    script.submit(Subscribe { channels: Channels::Mine, incarnation: None }, None);
+    let id = script.sent_one().id;
+    let inbox = ChannelId::inbox(ME);
+    script.ok(id, Reply::Subscribe(SubscribeReply { channels: outcomes(&[(inbox, 3)]) }));
+    let added = EventBody::ChannelAdded(ChannelAddedBody {
+        channel: B,
+        incarnation: Incarnation(1),
+        rev: Rev::new(10),
+        role: Role::Member,
+    });
+    script.server(&ServerFrame::Event { event: &event(inbox, 4, added) });
+    script.event(B, 12);
+    assert!(script.delivered(B).is_empty());
+    assert_eq!(asked(&script.sent_one()), [(B, Some(10))]);
+}
+
+#[test]
 fn what_was_put_aside_comes_again_in_order() {
     let mut script = Script::connected();
     script.subscribe(&[(A, 1), (B, 1)]);
