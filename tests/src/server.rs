@@ -25,6 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub struct Server {
     folder: TempDir,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     process: Option<Child>,
     run: Option<Run>,
     subjects: String,
@@ -49,6 +50,7 @@ pub struct Run {
 #[derive(Debug, Clone, Default)]
 pub struct ServerBuilder {
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl ServerBuilder {
@@ -60,12 +62,20 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub async fn start(self) -> Server {
         let folder = tempfile::Builder::new().prefix("chappe-test-").tempdir().unwrap();
         let subjects = fresh("");
+        let Self { settings, environment } = self;
         let mut server =
-            Server { folder, settings: self.settings, process: None, run: None, subjects };
+            Server { folder, settings, environment, process: None, run: None, subjects };
         server.start_again().await;
         server
     }
@@ -142,6 +152,7 @@ impl Server {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAPPE_")) {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut process = command.kill_on_drop(true).spawn().unwrap();
         self.run = Some(self.wait_until_it_listens(&mut process).await);

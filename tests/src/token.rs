@@ -22,7 +22,7 @@ pub fn mint_expired(data: &Path, subject: &str) -> String {
 /// A token with these very claims.
 pub fn mint_with(data: &Path, claims: &Value) -> String {
     let secret = fs::read(data.join("secret")).unwrap();
-    let header = Header::new(Algorithm::HS256);
+    let header = Header { kid: Some("chappe-dev".to_owned()), ..Header::new(Algorithm::HS256) };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(&secret)).unwrap()
 }
 
