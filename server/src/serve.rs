@@ -189,7 +189,17 @@ async fn start_broker(config: &Config, data: &DataDir) -> anyhow::Result<(LocalB
         Ok((log, store))
     });
     let (log, store) = opened.await??;
+    // Often enough that an idle partition delays no trimming by much, and rarely enough to cost
+    // nothing.
+    let refresh = (config.log.keep / 8).clamp(Duration::from_secs(1), Duration::from_secs(3_600));
+    let refresh_ms = refresh.as_millis() as u64;
+    let bounds = chappe_broker::Bounds {
+        trim_ms: refresh_ms.min(10_000),
+        refresh_ms,
+        ..chappe_broker::Bounds::default()
+    };
     let broker = chappe_broker::Config {
+        bounds,
         threads: config.broker.threads,
         unprojected_bytes_max: config.broker.unprojected_bytes_max.as_u64() as usize,
         unprojected_age_ms_max: config.broker.unprojected_age_max.as_millis() as u64,

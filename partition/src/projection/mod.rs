@@ -174,7 +174,7 @@ impl Projection {
         // Beats and claims alone are no hurry, but replay must not grow with them for ever.
         let behind = self.durable.is_some_and(|at| self.saved != Some(at.offset.next()))
             || self.steps.front().is_some_and(|step| step.fact.is_none());
-        let idle = behind.then(|| self.saved_ms + IDLE_CHECKPOINT_MS);
+        let idle = behind.then(|| self.saved_ms + IDLE_CHECKPOINT_MS.min(bounds.refresh_ms));
         [checkpoint, facts, idle].into_iter().flatten().min()
     }
 
