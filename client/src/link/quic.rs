@@ -22,6 +22,9 @@ use crate::error::{Closed, Error};
 const READ_BYTES: usize = 4 * 1024;
 /// Lanes that a server may open.
 const LANES_MAX: usize = 64;
+/// How long a server may take to close after it ended the control stream: as long as it lets the
+/// last events arrive.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a close may take to be told.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,9 @@ pub(crate) struct QuicLink {
     endpoint: Endpoint,
     connection: Connection,
     control: FrameReader,
+    /// Present once the server has ended the control stream: the connection's own end follows,
+    /// and says why.
+    farewell: Option<Boxed<Closed>>,
     control_send: SendStream,
     outbound: BytesMut,
     lanes: Vec<FrameReader>,
@@ -59,6 +65,7 @@ impl QuicLink {
             endpoint,
             connection,
             control: FrameReader::new(control),
+            farewell: None,
             control_send,
             outbound: BytesMut::new(),
             lanes: Vec::new(),
@@ -101,9 +108,14 @@ impl QuicLink {
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Closed>> {
-        if let Poll::Ready(frame) = self.control.poll_frame(cx) {
-            let ended = || Closed::broken("the server ended the control stream");
-            return Poll::Ready(frame.and_then(|frame| frame.ok_or_else(ended)));
+        if self.farewell.is_none()
+            && let Poll::Ready(frame) = self.control.poll_frame(cx)
+        {
+            match frame {
+                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                Ok(None) => self.farewell = Some(closed(&self.connection)),
+                Err(closed) => return Poll::Ready(Err(closed)),
+            }
         }
         if let Poll::Ready(Err(closed)) = self.poll_lanes_opened(cx) {
             return Poll::Ready(Err(closed));
@@ -114,7 +126,13 @@ impl QuicLink {
             self.next_datagram = Some(read_datagram(&self.connection));
             return Poll::Ready(datagram.map_err(lost));
         }
-        self.poll_lanes(cx)
+        if let Poll::Ready(frame) = self.poll_lanes(cx) {
+            return Poll::Ready(frame);
+        }
+        match &mut self.farewell {
+            Some(farewell) => farewell.as_mut().poll(cx).map(Err),
+            None => Poll::Pending,
+        }
     }
 
     fn poll_lanes_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
@@ -162,6 +180,16 @@ impl QuicLink {
         });
         closing.as_mut().poll(cx)
     }
+}
+
+fn closed(connection: &Connection) -> Boxed<Closed> {
+    let connection = connection.clone();
+    Box::pin(async move {
+        match tokio::time::timeout(FAREWELL_TIMEOUT, connection.closed()).await {
+            Ok(error) => lost(error),
+            Err(_) => Closed::broken("the server ended the control stream"),
+        }
+    })
 }
 
 fn accept(connection: &Connection) -> Boxed<Result<RecvStream, ConnectionError>> {

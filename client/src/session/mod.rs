@@ -352,30 +352,36 @@ fn poll_connection(
     cx: &mut Context<'_>,
     now_ms: u64,
 ) -> Poll<Result<(), Error>> {
-    loop {
-        match connection.poll_ready(cx) {
-            Poll::Pending => break,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) => {}
-        }
-        let Some(frame) = core.poll_transmit(now_ms) else { break };
-        if let Err(error) = connection.start_send(&frame) {
-            return Poll::Ready(Err(error));
-        }
-    }
+    let sent = poll_send(connection, core, cx, now_ms);
     // What has arrived counts even if nothing can be sent any more: the last words of a server
     // that closes say what to do.
-    let flushed = connection.poll_flush(cx);
     match connection.poll_recv(cx) {
         Poll::Ready(Ok(frame)) => {
             core.handle_frame(now_ms, frame);
             Poll::Ready(Ok(()))
         }
         Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => match flushed {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            _ => Poll::Pending,
+        Poll::Pending => match sent {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         },
+    }
+}
+
+fn poll_send(
+    connection: &mut Connection,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    now_ms: u64,
+) -> Result<(), Error> {
+    while let Poll::Ready(ready) = connection.poll_ready(cx) {
+        ready?;
+        let Some(frame) = core.poll_transmit(now_ms) else { break };
+        connection.start_send(&frame)?;
+    }
+    match connection.poll_flush(cx) {
+        Poll::Ready(flushed) => flushed,
+        Poll::Pending => Ok(()),
     }
 }
 

@@ -110,6 +110,28 @@ async fn a_lost_connection_is_made_again_and_everything_goes_on() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_its_streams_first_is_heard_to_its_last_word() {
+    let identity = Identity::new();
+    let server = QuicServer::start(&identity);
+    let (client, mut events, mut peer) =
+        connect(&server, server.options(identity.fingerprint())).await;
+    subscribe(&client, &mut peer, A, 0).await;
+    let mut lane = peer.open_lane(0).await;
+    peer.end_control();
+    let frame = framed(&ServerFrame::Event { event: &event(A, 1, "late") });
+    lane.write_all(&frame).await.unwrap();
+    lane.finish().unwrap();
+    assert_eq!(next_place(&mut events).await, (A, 1));
+    peer.connection.close(u32::from(CloseCode::Revoked.number()).into(), b"");
+    match events.next().await {
+        Some(Update::Closed(Error::Closed(closed))) => {
+            assert_eq!(closed.known(), Some(CloseCode::Revoked));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_address_breaks_nothing() {
     let identity = Identity::new();
     let server = QuicServer::start(&identity);

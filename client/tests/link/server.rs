@@ -249,6 +249,10 @@ impl QuicPeer {
         hello
     }
 
+    pub(crate) fn end_control(&mut self) {
+        self.control.0.finish().unwrap();
+    }
+
     pub(crate) async fn open_lane(&self, number: u8) -> quinn::SendStream {
         let mut lane = self.connection.open_uni().await.unwrap();
         lane.write_all(&[number]).await.unwrap();
