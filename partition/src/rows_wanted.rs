@@ -33,7 +33,7 @@ impl Partition {
             Job::Load(channel) => self.load_found(now, channel, found),
             Job::Row(channel, session, key) => self.row_found(now, channel, session, key, found),
             Job::Name(job) => self.name_found(now, job, found),
-            Job::Page(page) => self.page_found(now, page, found),
+            Job::Page(page) => self.page_found(now, *page, found),
             Job::Outbox => self.outbox_found(now, found),
             Job::Projection => self.projection_found(now, found),
             Job::Sent => {}
@@ -118,9 +118,8 @@ impl Partition {
             return self.refuse_parked(now, channel, session, &refusal);
         };
         let row = rows.into_iter().flatten().next();
-        let row = match row.map(|row| StampedRow::decode(&key, &row)).transpose() {
-            Ok(row) => row,
-            Err(_) => return self.halt_by(now, Halt::Store(format!("{:?}", key.table()))),
+        let Ok(row) = row.map(|row| StampedRow::decode(&key, &row)).transpose() else {
+            return self.halt_by(now, Halt::Store(format!("a row of {:?}", key.table())));
         };
         let Some(slot) = self.slots.get(&channel) else { return };
         let row = lay_over(slot, &key, row);

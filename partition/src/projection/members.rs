@@ -64,9 +64,9 @@ impl Partition {
         for (key, row) in page {
             let Key::Member(channel, user) = key else { continue };
             members.upto = Some(user);
-            let member = match StampedRow::decode(&key, &row).map(|row| row.value) {
-                Ok(RowValue::Member(member)) => member,
-                _ => return self.halt_by(now, Halt::Store("a member".to_owned())),
+            let decoded = StampedRow::decode(&key, &row).map(|row| row.value);
+            let Ok(RowValue::Member(member)) = decoded else {
+                return self.halt_by(now, Halt::Store("a member".to_owned()));
             };
             if member.removed.is_some() {
                 continue;

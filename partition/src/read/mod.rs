@@ -66,8 +66,8 @@ impl Partition {
     }
 
     /// What the store found for a page.
-    pub(crate) fn page_found(&mut self, now: Now, page: Box<Page>, found: Option<StoreFound>) {
-        let Page { to, read, what } = *page;
+    pub(crate) fn page_found(&mut self, now: Now, page: Page, found: Option<StoreFound>) {
+        let Page { to, read, what } = page;
         let channel = read.channel;
         if !matches!(what, What::Name)
             && let Some(slot) = self.slots.get_mut(&channel)

@@ -7,6 +7,9 @@
 mod codec;
 mod fact;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use chappe_protocol::Incarnation;

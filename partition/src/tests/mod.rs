@@ -2,14 +2,18 @@
 
 mod answers;
 mod basics;
+mod channels;
 mod counting;
 mod erasure;
+mod intake;
 mod jumps;
 mod leases;
 mod nonces;
 mod projection;
+mod reads;
 mod relaying;
 mod removal;
+mod roles;
 mod takeover;
 
 use chappe_protocol::ChannelId;
