@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,6 +57,7 @@ impl Disk for FileSystem {
             .truncate(true)
             .read(true)
             .write(true)
+            .mode(0o600) // it holds what people wrote to each other
             .open(&path)?;
         // Sparse: a commit then changes no length, which makes small ones a third faster. Space that
         // `fallocate` reserved would be slower than either, because each first write turns it from

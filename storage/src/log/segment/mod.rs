@@ -155,6 +155,8 @@ impl Shared {
         config: SegmentConfig,
     ) -> Result<(Arc<Self>, End), OpenError> {
         let recovered = recover(&*disk, partitions, &config)?;
+        let segments = recovered.map.segments.len();
+        tracing::info!(segments, checked = recovered.indexes.len() + 1, "the log is open");
         let indexes = Indexes::new(config.indexes_max);
         for (number, index) in recovered.indexes {
             indexes.insert(number, Arc::new(index));

@@ -46,8 +46,14 @@ pub(super) struct Pending {
     pub(super) record: Bytes,
 }
 
-const GATHER_PAUSE: Duration = Duration::from_micros(10);
-const GATHER_MAX: Duration = Duration::from_micros(100);
+/// What the last commit tells about the next.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LastCommit {
+    pub(super) records: usize,
+    pub(super) took: Duration,
+}
+
+const GATHER_PAUSE_MAX: Duration = Duration::from_micros(100);
 
 /// The queue.
 pub(super) struct Queue {
@@ -90,15 +96,15 @@ impl Queue {
         Self { state: Mutex::new(state), wake: Condvar::new(), queued, trims }
     }
 
-    /// Waits until there is something to do, at most `timeout`; then a moment for as many appends
-    /// as are expected.
-    pub(super) fn wait(&self, timeout: Duration, expected: usize) -> Wake {
+    /// Waits until there is something to do, at most `timeout`; then a moment for as much as the
+    /// last commit brought.
+    pub(super) fn wait(&self, timeout: Duration, last: LastCommit) -> Wake {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         loop {
             if state.has_work() {
                 drop(state);
-                self.gather(expected);
+                self.gather(last);
                 return Wake::Work;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -115,11 +121,12 @@ impl Queue {
         }
     }
 
-    /// Looks on while callers are still handing over. Those whose outcomes the last commit brought
-    /// often have as much again at hand; a batch of the first of it, with all others behind it,
-    /// would halve the rate. Ends when `expected` are there, or when none has come for ten
-    /// microseconds, or after a hundred.
-    fn gather(&self, expected: usize) {
+    /// Looks on until as much is queued as the last commit brought, or while it grows. Whoever got
+    /// outcomes often has as much again at hand; a batch of the first of it, with all others
+    /// behind it, would halve the rate. It gives up when nothing came for a quarter of the time
+    /// that a commit takes, so it never costs more than it can win.
+    fn gather(&self, last: LastCommit) {
+        let pause = (last.took / 4).min(GATHER_PAUSE_MAX);
         let started = Instant::now();
         let (mut seen, mut grown) = (0, started);
         loop {
@@ -128,7 +135,7 @@ impl Queue {
             if queued > seen {
                 (seen, grown) = (queued, now);
             }
-            if queued >= expected || now - grown > GATHER_PAUSE || now - started > GATHER_MAX {
+            if queued >= last.records || now - grown > pause || now - started > 4 * pause {
                 return;
             }
             std::hint::spin_loop();

@@ -19,6 +19,9 @@ use super::map::{Active, Found, Limit, Segment};
 use super::scan::{Place, scan};
 use crate::log::{Entry, Offset, ReadError};
 
+/// The most that one call reads, whatever it is asked for, a single larger record apart.
+const READ_BYTES_MAX: usize = 4 << 20;
+
 /// Reads the records of a partition from `from` on.
 pub(super) fn read(
     shared: &Shared,
@@ -27,7 +30,7 @@ pub(super) fn read(
     bytes_max: usize,
 ) -> Result<Vec<Entry>, ReadError> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut limit = Limit { bytes_max, records_min: 1 };
+    let mut limit = Limit { bytes_max: bytes_max.min(READ_BYTES_MAX), records_min: 1 };
     loop {
         let at = entries.last().map_or(from, |last| last.offset.next());
         match read_segment(shared, partition, at, limit) {
@@ -191,7 +194,8 @@ impl Index {
 }
 
 impl From<Active> for Index {
-    fn from(active: Active) -> Self {
+    fn from(mut active: Active) -> Self {
+        active.places.iter_mut().for_each(Vec::shrink_to_fit);
         Self { file: active.file, places: active.places, damaged_at: 0, damage: String::new() }
     }
 }

@@ -261,3 +261,22 @@ fn a_segment_that_cannot_be_removed_is_removed_later() {
     assert_eq!(disk.files().len(), 3, "one segment was begun for its age, two are gone");
     assert!(log.commit("more"));
 }
+
+#[test]
+fn a_panic_of_the_writer_leaves_nobody_waiting() {
+    let disk = SimDisk::new(1);
+    let Subject { writer, mut appender, mut acks, shared, .. } = Subject::open(&disk);
+    for n in 0..3 {
+        appender.append(P0, n, Bytes::from_static(b"in flight")).expect("it is taken");
+    }
+    disk.watch(|_| panic!("the disk does what nobody thought of"));
+    let outcome = std::thread::spawn(move || {
+        let mut writer = writer;
+        writer.turn();
+    });
+    assert!(outcome.join().is_err(), "the writer panics");
+    let outcomes = acks.try_recv().expect("outcomes");
+    assert!(outcomes.len() == 3 && outcomes.iter().all(|acked| acked.result.is_err()));
+    assert_eq!(appender.append(P0, 3, Bytes::new()), Err(AppendRefused::Failed));
+    assert_eq!(shared.bounds(P0).end, Offset(0));
+}

@@ -10,7 +10,7 @@ mod stop;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chappe_protocol::PartitionId;
 
@@ -21,7 +21,7 @@ use super::batch::BatchBuilder;
 use super::disk::{File, is_no_space};
 use super::entry::EntryKind;
 use super::header::SegmentHeader;
-use super::queue::{Mode, Outcomes, Pending, Wake};
+use super::queue::{LastCommit, Mode, Outcomes, Pending, Wake};
 use super::recover::End;
 use super::scan::Place;
 use crate::log::Offset;
@@ -49,8 +49,7 @@ pub(super) struct Writer {
     outcomes: Outcomes,
     /// What to do first when there is space again.
     wanted: Option<Wanted>,
-    /// How many records the last commit had.
-    last_records: usize,
+    last_commit: LastCommit,
     /// Removed from the map, and perhaps not yet from the disk.
     doomed: VecDeque<u64>,
     trimmed_at_ms: u64,
@@ -84,7 +83,7 @@ impl Writer {
             batch_marks: Vec::new(),
             outcomes: Outcomes::default(),
             wanted: None,
-            last_records: 0,
+            last_commit: LastCommit::default(),
             doomed: VecDeque::new(),
             trimmed_at_ms: 0,
             is_trim_due: true,
@@ -97,7 +96,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
-            match shared.queue.wait(self.patience(), self.last_records) {
+            match shared.queue.wait(self.patience(), self.last_commit) {
                 Wake::Work => self.turn(),
                 Wake::Silence => self.silence(),
                 Wake::Close => return self.close(),
@@ -202,7 +201,9 @@ impl Writer {
         if self.shared.config.acks_before_sync {
             self.acknowledge();
         }
+        let started = Instant::now();
         self.write_and_sync()?;
+        self.last_commit = LastCommit { records: self.appends.len(), took: started.elapsed() };
         self.is_marked = false;
         self.acknowledge();
         Ok(())
@@ -262,7 +263,6 @@ impl Writer {
 
     /// Shows the batch to readers and tells its outcomes.
     fn acknowledge(&mut self) {
-        self.last_records = self.appends.len();
         let mut map = self.shared.map_mut();
         for (pending, offset, place) in &self.appends {
             let index = pending.partition.0 as usize;

@@ -89,3 +89,12 @@ impl Writer {
         self.file.sync_data().map_err(|error| Stop::Failed("a sync failed", error))
     }
 }
+
+/// A panic of the writer is a failure like any other: nobody may wait for an outcome in vain.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.stop(Stop::Failed("the writer panicked", io::Error::other("a panic")));
+        }
+    }
+}
