@@ -1,4 +1,4 @@
-//! The `chappe` binary that is tested.
+//! The binaries that are tested.
 
 use std::{
     env,
@@ -13,22 +13,31 @@ pub fn chappe() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match env::var_os("CHAPPE_BIN") {
         Some(path) => path.into(),
-        None => build(),
+        None => build("chappe-server", "chappe"),
     })
 }
 
-fn build() -> PathBuf {
+/// The load generator: `CHAPPE_LOAD_BIN`, or the workspace's own.
+pub fn chappe_load() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match env::var_os("CHAPPE_LOAD_BIN") {
+        Some(path) => path.into(),
+        None => build("chappe-loadtest", "chappe-load"),
+    })
+}
+
+fn build(package: &str, binary: &str) -> PathBuf {
     // Tests run in TARGET/PROFILE/deps.
     let test = env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "chappe-server", "--bin", "chappe"]);
+    cargo.args(["build", "--quiet", "--package", package, "--bin", binary]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
     let status = cargo.status().unwrap();
-    assert!(status.success(), "the chappe binary does not build");
-    profile.join("chappe")
+    assert!(status.success(), "{binary} does not build");
+    profile.join(binary)
 }

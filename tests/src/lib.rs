@@ -24,7 +24,7 @@ mod server;
 pub mod token;
 mod ws;
 
-pub use binary::chappe;
+pub use binary::{chappe, chappe_load};
 pub use client::{Client, Received, Transport};
 pub use encoding::Encoding;
 pub use server::{Run, Server, ServerBuilder};
