@@ -1,5 +1,7 @@
 //! Handshakes, good and bad, as bytes on a socket.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod support;
 
 use std::time::Duration;

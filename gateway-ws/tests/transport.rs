@@ -1,5 +1,7 @@
 //! The transport's rules on real sockets: what a client hears when it breaks one.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -27,7 +27,7 @@ fn frame_with(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     if let Some(mask) = mask {
         bytes.extend_from_slice(&mask);
         bytes.extend_from_slice(payload);
-        crate::mask::apply(mask, &mut bytes[start + 4..]);
+        mask::apply(mask, &mut bytes[start + 4..]);
     } else {
         bytes.extend_from_slice(payload);
     }

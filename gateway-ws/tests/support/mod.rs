@@ -1,5 +1,10 @@
 //! A gateway with its WebSocket listener, and clients of it.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "for tests, each of which uses a part of it"
+)]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -358,8 +358,11 @@ impl Session {
     }
 }
 
-/// The first frame of a message and the rest; or why it cannot be read, and what to go on with.
-fn split(encoding: Encoding, message: &[u8]) -> Result<(ClientFrame, &[u8]), (DecodeError, &[u8])> {
+/// A frame, or why it cannot be read; either with the rest of the message.
+type Split<'a> = Result<(ClientFrame, &'a [u8]), (DecodeError, &'a [u8])>;
+
+/// Splits the first frame off a message.
+fn split(encoding: Encoding, message: &[u8]) -> Split<'_> {
     let message = match encoding {
         Encoding::Json => message.trim_ascii_start(),
         Encoding::MessagePack => message,

@@ -204,7 +204,7 @@ async fn a_caller_who_is_cancelled_does_not_stop_others_from_asking() {
     let keys = Keys::make();
     let web = Web::start(Vec::new(), None).await;
     let auth = accept(web.url());
-    let asking = tokio::time::timeout(std::time::Duration::from_millis(50), auth.refresh()).await;
+    let asking = tokio::time::timeout(Duration::from_millis(50), auth.refresh()).await;
     assert!(asking.is_err());
     assert!(!auth.jwks().is_under_way());
     let token = keys.signed(&header("ec"), &claims());
