@@ -26,7 +26,9 @@ impl Encoding {
             Self::MessagePack => {
                 let mut frame = frame.clone();
                 for_each_id(&mut frame, None, &mut |value| {
-                    if let Some(id) = value.as_str().and_then(|text| text.parse::<u64>().ok()) {
+                    let id = value.as_str().and_then(|text| text.parse::<u64>().ok());
+                    // `007` is no id, and stays what it is.
+                    if let Some(id) = id.filter(|id| value.as_str() == Some(&id.to_string())) {
                         *value = id.into();
                     }
                 });

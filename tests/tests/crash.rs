@@ -49,8 +49,8 @@ fn load(server: &Server, ledger: &Path, seed: u32) -> Child {
     let quic = seed % 2 == 1;
     let run = server.run();
     let mut command = Command::new(chappe_load());
-    command.args(["chat", "--users", "16", "--channels", "4", "--rate", "800/s", "--for", "4s"]);
-    command.args(["--deadline", "60s", "--lag-max", "10s", "--verify"]);
+    command.args(["chat", "--users", "16", "--channels", "4", "--rate", "800/s", "--for", "5s"]);
+    command.args(["--deadline", "60s", "--settle", "30s", "--lag-max", "10s", "--verify"]);
     command.args(["--seed", &seed.to_string()]);
     command.arg("--ledger").arg(ledger);
     command.arg("--secret").arg(server.data().join("secret"));
@@ -100,6 +100,7 @@ async fn everything_acknowledged_survives_kill_9_under_load() {
         assert!(status.success(), "round {round}: the load's own audit: {status}");
         let totals = audit(&server, &ledger, &folder.path().join("audit.json")).await;
         let total = |name: &str| totals[name].as_u64().unwrap();
+        assert!(total("acked") > at_kill.acked as u64, "round {round}: the load came back");
         for never in ["lost", "duplicated", "misplaced", "reordered", "refused_but_there"] {
             assert_eq!(total(never), 0, "round {round}: {never}: {totals}");
         }
