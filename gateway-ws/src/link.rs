@@ -298,3 +298,14 @@ const READ_BYTES: usize = 16 * 1024;
 /// A client that broke a rule is given this long to read why, so that its own bytes under way do
 /// not reset the connection before.
 const LINGER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_link_is_small_and_holds_no_buffer() {
+        assert!(size_of::<WsLink<tokio::net::TcpStream>>() <= 384);
+        assert!(size_of::<State>() <= 32);
+    }
+}

@@ -27,6 +27,8 @@ use chappe_protocol::{ChannelId, Event, Incarnation, PartitionId, Rev};
 use chappe_uplink::{Caller, Generation, Refusal};
 use slab::Slab;
 
+#[cfg(test)]
+pub(crate) use self::peer::Peer;
 pub(crate) use self::{
     channel::{Attachment, Channel, Phase, Subscriber},
     form::Form,

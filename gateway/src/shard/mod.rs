@@ -263,6 +263,28 @@ impl Shard {
     }
 }
 
+/// What things weigh, in bytes.
+#[cfg(test)]
+#[derive(Debug)]
+struct Sizes {
+    session: usize,
+    peer: usize,
+    channel: usize,
+    task: usize,
+    link_entry: usize,
+}
+
+#[cfg(test)]
+fn sizes() -> Sizes {
+    Sizes {
+        session: size_of::<Session>(),
+        peer: size_of::<crate::hub::Peer>(),
+        channel: size_of::<crate::hub::Channel>(),
+        task: driver::TASK_BYTES,
+        link_entry: driver::LINK_ENTRY_BYTES,
+    }
+}
+
 #[cfg(test)]
 impl Shard {
     fn waiting(&self, peer: u32) -> usize {

@@ -336,3 +336,10 @@ impl Driver {
 
 /// Tasks run before sockets are looked at again: tokio's own default.
 const EVENT_INTERVAL: u32 = 61;
+
+/// What the task of a connection weighs.
+#[cfg(test)]
+pub(super) const TASK_BYTES: usize = size_of::<Connection>();
+/// What a link weighs beside its own.
+#[cfg(test)]
+pub(super) const LINK_ENTRY_BYTES: usize = size_of::<Option<Entry>>();

@@ -5,6 +5,7 @@ mod calls;
 mod catch_up;
 mod channels;
 mod commands;
+mod cost;
 mod sign_in;
 mod time;
 

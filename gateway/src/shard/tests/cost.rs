@@ -1,0 +1,88 @@
+//! What an event costs, counted: nothing is allocated for a subscriber.
+
+use chappe_protocol::ChannelId;
+use chappe_uplink::Response;
+
+use super::{CHANNEL, Rig};
+use crate::{hub::Sockets, link::Lane, testing};
+
+/// Takes everything at once.
+struct Discard {
+    bytes: usize,
+}
+
+impl Sockets for Discard {
+    fn send(&mut self, _: u32, _: Lane, frames: &[u8]) -> usize {
+        self.bytes += frames.len();
+        frames.len()
+    }
+}
+
+/// A shard with that many readers of each of two channels.
+fn with_readers(count: usize) -> Rig {
+    let mut rig = Rig::with(|config| config.limits.connections_per_user = count);
+    for channel in [CHANNEL, ChannelId::new(8)] {
+        rig.leader.make(channel, &[testing::user("ada")]);
+    }
+    for _ in 0..count {
+        let peer = rig.reader("ada");
+        rig.ask(peer, r#"{"id":3,"subscribe":{"channels":[{"id":"8"}]}}"#);
+    }
+    rig
+}
+
+/// Allocations while these responses are taken and flushed, and the bytes that were sent.
+fn cost(rig: &mut Rig, responses: Vec<Response>) -> (u64, usize) {
+    let mut responses = responses;
+    let mut sockets = Discard { bytes: 0 };
+    let counted = allocation_counter::measure(|| {
+        rig.shard.handle_responses(&mut responses, &mut sockets);
+        while rig.shard.needs_flush() {
+            rig.shard.flush(&mut sockets);
+        }
+    });
+    (counted.count_total, sockets.bytes)
+}
+
+/// Allocations of the cheapest of a few events: buffers grow now and then, in steps that double.
+fn cheapest(rig: &mut Rig, mut publish: impl FnMut(&mut Rig) -> Vec<Response>) -> (u64, usize) {
+    let mut costs = Vec::new();
+    for _ in 0..50 {
+        let responses = publish(rig);
+        costs.push(cost(rig, responses));
+    }
+    costs.into_iter().min().unwrap()
+}
+
+#[test]
+fn a_publish_allocates_the_same_for_ten_subscribers_and_a_thousand() {
+    let publish = |rig: &mut Rig| rig.leader.publish(CHANNEL, testing::user("bob"), "hello");
+    let (few, few_bytes) = cheapest(&mut with_readers(10), publish);
+    let (many, many_bytes) = cheapest(&mut with_readers(1_000), publish);
+    assert_eq!(few, many);
+    assert!(few <= 4, "{few} allocations for an event");
+    assert_eq!(many_bytes, 100 * few_bytes, "everybody got it");
+}
+
+#[test]
+fn news_in_two_channels_at_once_allocates_nothing_for_a_subscriber_either() {
+    let publish = |rig: &mut Rig| {
+        let mut said = rig.leader.publish(CHANNEL, testing::user("bob"), "hello");
+        said.extend(rig.leader.publish(ChannelId::new(8), testing::user("bob"), "hello"));
+        said
+    };
+    let (few, _) = cheapest(&mut with_readers(10), publish);
+    let (many, _) = cheapest(&mut with_readers(1_000), publish);
+    assert_eq!(few, many);
+}
+
+#[test]
+fn what_a_connection_costs_is_known() {
+    let sizes = crate::shard::sizes();
+    // Each signed-in connection has a session, a peer and its inbox, and with one subscription
+    // one more channel at worst.
+    let total = sizes.session + sizes.peer + 2 * sizes.channel;
+    assert!(total <= 1_024, "{sizes:?}");
+    assert!(sizes.task <= 24, "{sizes:?}");
+    assert!(sizes.link_entry <= 64, "{sizes:?}");
+}
