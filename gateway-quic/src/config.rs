@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use aws_lc_rs::hmac;
+use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 /// The settings. [`Config::default`] suits many mostly idle connections.
 #[derive(Debug, Clone)]
@@ -23,6 +25,10 @@ pub struct Config {
     pub linger: Duration,
     /// How long open connections may go on once the server stops.
     pub stop_timeout: Duration,
+    /// A secret that outlives the process: a server that starts with it again on the same address
+    /// tells the clients of the one before, at their next packet, that their connections are gone
+    /// (a stateless reset, RFC 9000, 10.3). Without it they find out by their idle timeout.
+    pub reset_key: Option<[u8; 32]>,
 }
 
 impl Default for Config {
@@ -36,11 +42,26 @@ impl Default for Config {
             keep_alive: Duration::from_secs(20),
             linger: Duration::from_secs(2),
             stop_timeout: Duration::from_secs(5),
+            reset_key: None,
         }
     }
 }
 
 impl Config {
+    /// The endpoint's keys.
+    pub(crate) fn endpoint(&self) -> EndpointConfig {
+        let Some(key) = &self.reset_key else { return EndpointConfig::default() };
+        let (reset, ids) = key.split_at(24);
+        let reset = hmac::Key::new(hmac::HMAC_SHA256, reset);
+        let mut config = EndpointConfig::new(Arc::new(reset));
+        // A reset is sent only for an id that the generator recognises as its own.
+        let mut id_key = [0; 8];
+        id_key.copy_from_slice(ids);
+        let id_key = u64::from_le_bytes(id_key);
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+        config
+    }
+
     /// The transport's limits. Everything a client may make us hold is bounded here: one stream
     /// of its own, its unread bytes, its datagrams, our unacknowledged bytes.
     pub(crate) fn transport(&self) -> Arc<TransportConfig> {

@@ -10,8 +10,7 @@ use std::{
 use chappe_gateway::frontend::{ConnectRefused, Kernel};
 use chappe_protocol::CloseCode;
 use quinn::{
-    Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
-    crypto::rustls::QuicServerConfig,
+    Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, crypto::rustls::QuicServerConfig,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::watch, time::timeout};
@@ -56,7 +55,7 @@ pub async fn serve<K: Kernel>(
 ) -> io::Result<()> {
     let first = server_config(&tls.borrow_and_update(), &config)?;
     let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(first), socket, runtime)?;
+    let endpoint = Endpoint::new(config.endpoint(), Some(first), socket, runtime)?;
     let config = Arc::new(config);
     let handshakes = Handshakes::default();
 

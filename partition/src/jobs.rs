@@ -44,6 +44,15 @@ impl Jobs {
         token
     }
 
+    /// Goes on with a job that was just ended, under its old number: what it read first is as old
+    /// as that, so a fact that was projected since must stay in the tail until it is over.
+    pub(crate) fn go_on(&mut self, token: u64, job: Job) -> u64 {
+        assert!(token < self.next, "only what was begun goes on");
+        let before = self.open.insert(token, job);
+        assert!(before.is_none(), "a job goes on once");
+        token
+    }
+
     /// The job with this token, unless it was dropped meanwhile.
     pub(crate) fn end(&mut self, token: u64) -> Option<Job> {
         self.open.remove(&token)

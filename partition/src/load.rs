@@ -51,15 +51,17 @@ impl Partition {
         let load = Box::new(Load::default());
         let read = load.read(channel);
         self.slot(channel, now.boot_ms).state = State::Loading(load);
-        self.ask_load(channel, read);
-    }
-
-    fn ask_load(&mut self, channel: ChannelId, read: StoreRead) {
         let token = self.jobs.begin(Job::Load(channel));
         self.actions.push_back(Action::ReadStore { token, read });
     }
 
-    pub(crate) fn load_found(&mut self, now: Now, channel: ChannelId, found: Option<StoreFound>) {
+    pub(crate) fn load_found(
+        &mut self,
+        now: Now,
+        token: u64,
+        channel: ChannelId,
+        found: Option<StoreFound>,
+    ) {
         let window_from = self.lead.tick(now).saturating_sub(NONCE_WINDOW_MS);
         let Some(slot) = self.slots.get_mut(&channel) else { return };
         let State::Loading(load) = &mut slot.state else { return };
@@ -68,7 +70,8 @@ impl Partition {
             Ok(true) => {}
             Ok(false) => {
                 let read = load.read(channel);
-                return self.ask_load(channel, read);
+                let token = self.jobs.go_on(token, Job::Load(channel));
+                return self.actions.push_back(Action::ReadStore { token, read });
             }
             Err(halt) => return self.halt_by(now, halt),
         }

@@ -30,10 +30,10 @@ impl Partition {
         let found = found.ok();
         match job {
             Job::Checkpoint => self.checkpoint_found(now, found),
-            Job::Load(channel) => self.load_found(now, channel, found),
+            Job::Load(channel) => self.load_found(now, token, channel, found),
             Job::Row(channel, session, key) => self.row_found(now, channel, session, key, found),
             Job::Name(job) => self.name_found(now, job, found),
-            Job::Page(page) => self.page_found(now, *page, found),
+            Job::Page(page) => self.page_found(now, token, *page, found),
             Job::Outbox => self.outbox_found(now, found),
             Job::Projection => self.projection_found(now, found),
             Job::Sent => {}

@@ -16,6 +16,7 @@ use std::{
 };
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// The version of the layout that this program reads and writes.
 const FORMAT: &str = "chappe 1\n";
@@ -93,6 +94,17 @@ impl DataDir {
             write_private(&path, &secret).map_err(at(&path))?;
         }
         read_secret(&self.path)
+    }
+
+    /// A key for one purpose, the same at every start on this directory.
+    pub(crate) fn derived_key(&self, purpose: &str) -> Result<[u8; 32], DataDirError> {
+        let secret = self.secret()?;
+        Ok(Sha256::new()
+            .chain_update(purpose)
+            .chain_update([0])
+            .chain_update(secret)
+            .finalize()
+            .into())
     }
 
     /// Tells tools where the server listens.

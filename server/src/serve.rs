@@ -108,8 +108,16 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let admin = tokio::spawn(admin::serve(self.admin, metrics, ready.clone()));
         let (certificate, gateway) = (&self.certificate, &self.gateway);
-        let frontends =
-            Frontends::start(self.sockets, certificate, gateway, &self.config, stopping)?;
+        // Its own derivation: what QUIC's packets show must say nothing of tokens.
+        let reset_key = self.data.derived_key("quic reset")?;
+        let frontends = Frontends::start(
+            self.sockets,
+            certificate,
+            gateway,
+            &self.config,
+            reset_key,
+            stopping,
+        )?;
         let gauges = tokio::spawn(keep_gauges(self.gateway.clone()));
         self.data.write_run(&run)?;
         let prepared = async {

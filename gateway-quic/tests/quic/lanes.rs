@@ -1,3 +1,5 @@
+//! Lanes and datagrams: order, stalls, and what fits where.
+
 use std::collections::HashMap;
 
 use chappe_gateway::link::Lane;

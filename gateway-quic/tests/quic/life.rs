@@ -1,3 +1,5 @@
+//! A connection's life, from the handshake to a close that is heard.
+
 use std::time::Duration;
 
 use chappe_gateway::{

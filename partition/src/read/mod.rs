@@ -56,17 +56,23 @@ impl Partition {
         if let ReadQuery::Resolve(name) = &read.query {
             let ask = StoreRead::Name(name.folded());
             let page = Page { to, read: read.clone(), what: What::Name };
-            return self.ask_page(now, page, ask);
+            return self.ask_page(now, None, page, ask);
         }
         let channel = read.channel;
         let Some(waiting) = self.when_known(now, channel, waiting) else { return };
         let Request::Read(read) = waiting.request else { return };
         let stepped = self.begin_read(&read);
-        self.step_read(now, to, read, stepped);
+        self.step_read(now, None, to, read, stepped);
     }
 
     /// What the store found for a page.
-    pub(crate) fn page_found(&mut self, now: Now, page: Page, found: Option<StoreFound>) {
+    pub(crate) fn page_found(
+        &mut self,
+        now: Now,
+        token: u64,
+        page: Page,
+        found: Option<StoreFound>,
+    ) {
         let Page { to, read, what } = page;
         let channel = read.channel;
         if !matches!(what, What::Name)
@@ -87,7 +93,7 @@ impl Partition {
             (What::Mine(page), found) => self.mine_found(&read, *page, found),
             _ => Err(Refusal::resend()),
         };
-        self.step_read(now, to, read, stepped);
+        self.step_read(now, Some(token), to, read, stepped);
     }
 
     fn begin_read(&self, read: &Read) -> Stepped {
@@ -114,7 +120,8 @@ impl Partition {
         }
     }
 
-    fn step_read(&mut self, now: Now, to: To, read: Read, stepped: Stepped) {
+    /// Answers, or asks the store for more, going on under the number of the page's first read.
+    fn step_read(&mut self, now: Now, begun: Option<u64>, to: To, read: Read, stepped: Stepped) {
         match stepped {
             Ok(Step::Done(answer)) => self.answer(now, to, Ok(answer)),
             Ok(Step::Ask(what, ask)) => {
@@ -123,18 +130,22 @@ impl Partition {
                 if !full && let Some(slot) = self.slots.get_mut(&channel) {
                     slot.reading += 1; // it is not forgotten in the middle of a page
                 }
-                self.ask_page(now, Page { to, read, what }, ask);
+                self.ask_page(now, begun, Page { to, read, what }, ask);
             }
             Err(refusal) => self.answer(now, to, Err(refusal)),
         }
     }
 
-    fn ask_page(&mut self, now: Now, page: Page, read: StoreRead) {
+    fn ask_page(&mut self, now: Now, begun: Option<u64>, page: Page, read: StoreRead) {
         if self.jobs.len() >= self.config.bounds.reads_max {
             let refusal = Refusal::new(ErrorCode::Overloaded).retry_after(BUSY_MS);
             return self.answer(now, page.to, Err(refusal));
         }
-        let token = self.jobs.begin(Job::Page(Box::new(page)));
+        let job = Job::Page(Box::new(page));
+        let token = match begun {
+            Some(token) => self.jobs.go_on(token, job),
+            None => self.jobs.begin(job),
+        };
         self.actions.push_back(Action::ReadStore { token, read });
     }
 }

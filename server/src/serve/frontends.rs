@@ -48,6 +48,7 @@ impl Frontends {
         certificate: &Certificate,
         gateway: &Gateway,
         config: &Config,
+        reset_key: [u8; 32],
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let mut settings = http::Config::default();
@@ -71,7 +72,7 @@ impl Frontends {
             sockets.quic,
             quic_tls,
             gateway.clone(),
-            quic::Config::default(),
+            quic::Config { reset_key: Some(reset_key), ..quic::Config::default() },
             stopped(stopping),
         );
         Ok(Self { http: tokio::spawn(http), quic: tokio::spawn(quic) })
