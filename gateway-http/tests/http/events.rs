@@ -1,3 +1,5 @@
+//! Event streams: ids, resuming, refusals, and what a stream costs who does not read it.
+
 use chappe_gateway::{
     frontend::ConnectRefused,
     link::{Lane, LinkEnd},

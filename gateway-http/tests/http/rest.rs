@@ -1,3 +1,5 @@
+//! Routes, statuses and bodies, against a kernel that notes what it is asked.
+
 use chappe_gateway_http::routes::{ROUTES, Verb};
 use chappe_protocol::{
     Command, ErrorCode, WireError,

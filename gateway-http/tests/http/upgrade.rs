@@ -1,3 +1,5 @@
+//! The way out of HTTP: what may leave it, and with what.
+
 use std::sync::{Arc, Mutex};
 
 use chappe_gateway_http::{

@@ -1,3 +1,5 @@
+//! The link on a pipe: both directions, control frames, closes.
+
 use std::{future::poll_fn, task::Wake};
 
 use futures_util::{SinkExt, StreamExt};

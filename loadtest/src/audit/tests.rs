@@ -1,3 +1,5 @@
+//! The audit on made-up deliveries: what is clean, and each way not to be.
+
 use chappe_protocol::{ChannelId, Rev};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What the files backend adds to the port's promises: its folder, its leftovers, its limits.
+
 use std::fs;
 use std::path::Path;
 

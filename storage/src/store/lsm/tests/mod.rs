@@ -1,3 +1,5 @@
+//! The LSM store against its model, and what its folder and disk may do to it.
+
 mod disk;
 mod group;
 mod writer;
