@@ -157,6 +157,7 @@ impl Server {
         let mut process = command.kill_on_drop(true).spawn().unwrap();
         self.run = Some(self.wait_until_it_listens(&mut process).await);
         self.process = Some(process);
+        soon("readiness", self.wait_until_it_is_ready()).await;
     }
 
     /// Kills it and starts it again.
@@ -202,6 +203,12 @@ impl Server {
                 panic!("the server ended with {status}:\n{}", self.log());
             }
             assert!(Instant::now() < deadline, "the server does not start:\n{}", self.log());
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn wait_until_it_is_ready(&self) {
+        while http::get(self.run().admin, "/readyz").await.status != 200 {
             sleep(POLL_INTERVAL).await;
         }
     }

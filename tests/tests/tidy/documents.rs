@@ -6,6 +6,30 @@ use chappe_protocol::{CloseCode, Command, ErrorCode, EventBody};
 
 use crate::tree::{self, Source};
 
+/// The tests that a line of the guarantees names: long names in snake case.
+fn tests_named(document: &str) -> Vec<&str> {
+    let words = document.split('`').skip(1).step_by(2);
+    let is_test = |word: &&str| {
+        word.matches('_').count() >= 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    words.filter(is_test).collect()
+}
+
+#[test]
+fn the_tests_that_hold_a_guarantee_exist() {
+    let documents = tree::files(&["md"]);
+    let guarantees = documents.iter().find(|file| file.path == "docs/guarantees.md").unwrap();
+    let sources = tree::files(&["rs"]);
+    let named = tests_named(&guarantees.text);
+    assert!(named.len() > 30, "the tests are found");
+    let missing = named.into_iter().filter(|name| {
+        let signature = format!("fn {name}(");
+        !sources.iter().any(|source| source.text.contains(&signature))
+    });
+    tree::none("tests that are named and not there", missing.map(str::to_owned).collect());
+}
+
 /// The targets of `[text](target)` outside code.
 fn links(document: &Source) -> Vec<String> {
     let mut links = Vec::new();
