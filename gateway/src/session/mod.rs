@@ -18,8 +18,8 @@ mod timer;
 use std::collections::VecDeque;
 
 use chappe_protocol::{
-    ChannelId, ClientFrame, CloseCode, Command, DecodeError, Encoding, ErrorCode, Rev, ServerFrame,
-    SessionId, WireError, frame::Closing, reply::Reply,
+    ChannelId, ClientFrame, CloseCode, Command, Encoding, ErrorCode, Rev, ServerFrame, SessionId,
+    WireError, frame::Closing, reply::Reply,
 };
 use chappe_uplink::{Caller, Refusal};
 
@@ -109,15 +109,11 @@ impl Session {
         self.heard_ms = desk.now.boot_ms;
         let mut rest = message;
         while !rest.is_empty() && !self.is_closing() {
-            match split(encoding, rest) {
-                Ok((frame, after)) => {
-                    self.handle_frame(desk, frame);
-                    rest = after;
-                }
-                Err((error, after)) => {
-                    let refusal = WireError::with_message(error.code, error.message);
-                    self.refuse(desk, error.id, error.code, refusal);
-                    rest = after;
+            match encoding.take_client(&mut rest) {
+                Ok(frame) => self.handle_frame(desk, frame),
+                Err(error) => {
+                    let (id, code) = (error.id, error.code);
+                    self.refuse(desk, id, code, error.into());
                 }
             }
         }
@@ -356,19 +352,6 @@ impl Session {
         let told = self.seen.iter().find(|(seen, _)| *seen == channel).map(|(_, rev)| *rev);
         told.unwrap_or(Rev::ZERO).max(desk.hub.cursor(self.peer, channel))
     }
-}
-
-/// A frame, or why it cannot be read; either with the rest of the message.
-type Split<'a> = Result<(ClientFrame, &'a [u8]), (DecodeError, &'a [u8])>;
-
-/// Splits the first frame off a message.
-fn split(encoding: Encoding, message: &[u8]) -> Split<'_> {
-    let message = match encoding {
-        Encoding::Json => message.trim_ascii_start(),
-        Encoding::MessagePack => message,
-    };
-    let (frame, rest) = encoding.split_frame(message).map_err(|error| (error, &[][..]))?;
-    encoding.decode_client(frame).map(|frame| (frame, rest)).map_err(|error| (error, rest))
 }
 
 /// The words of a refusal on the wire.
