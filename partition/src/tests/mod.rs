@@ -8,6 +8,7 @@ mod erasure;
 mod intake;
 mod jumps;
 mod leases;
+mod loading;
 mod nonces;
 mod projection;
 mod reads;
