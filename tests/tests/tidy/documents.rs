@@ -30,6 +30,22 @@ fn the_tests_that_hold_a_guarantee_exist() {
     tree::none("tests that are named and not there", missing.map(str::to_owned).collect());
 }
 
+#[test]
+fn what_a_transcript_cannot_show_is_tested_where_it_says() {
+    let transcripts = tree::files(&["json"]);
+    let mut missing = Vec::new();
+    for transcript in transcripts.iter().filter(|file| file.path.starts_with("protocol/golden/")) {
+        let Some((_, after)) = transcript.text.split_once("\"covered\": \"") else { continue };
+        let (covered, _) = after.split_once('"').unwrap();
+        let (path, test) = covered.split_once("::").unwrap();
+        let text = std::fs::read_to_string(tree::root().join(path)).unwrap_or_default();
+        if !text.contains(&format!("fn {test}(")) {
+            missing.push(format!("{}: {covered}", transcript.path));
+        }
+    }
+    tree::none("tests that are named and not there", missing);
+}
+
 /// The targets of `[text](target)` outside code.
 fn links(document: &Source) -> Vec<String> {
     let mut links = Vec::new();
