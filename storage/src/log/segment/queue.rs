@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,12 +62,13 @@ pub(super) struct Queue {
     wake: Condvar,
     /// How many appends are queued, for looking on without the lock.
     queued: AtomicUsize,
+    /// Whether callers get on while the writer looks on: not on a single processor.
+    is_parallel: bool,
     trims: watch::Sender<Trims>,
 }
 
 struct State {
     mode: Mode,
-    closing: bool,
     pending: VecDeque<Pending>,
     /// Counts the changes of trim marks.
     trims: u64,
@@ -85,15 +87,19 @@ impl Queue {
     pub(super) fn new() -> Self {
         let state = State {
             mode: Mode::Open,
-            closing: false,
             pending: VecDeque::new(),
             trims: 0,
             trims_taken: 0,
             writer_waits: false,
         };
         let trims = watch::Sender::new(Trims { recorded: 0, mode: Mode::Open });
-        let queued = AtomicUsize::new(0);
-        Self { state: Mutex::new(state), wake: Condvar::new(), queued, trims }
+        Self {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            queued: AtomicUsize::new(0),
+            is_parallel: available_parallelism().is_ok_and(|processors| processors.get() > 1),
+            trims,
+        }
     }
 
     /// Waits until there is something to do, at most `timeout`; then a moment for as much as the
@@ -104,11 +110,13 @@ impl Queue {
         loop {
             if state.has_work() {
                 drop(state);
-                self.gather(last);
+                if self.is_parallel {
+                    self.gather(last);
+                }
                 return Wake::Work;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.closing {
+            if state.mode == Mode::Closed {
                 return Wake::Close;
             }
             if left.is_zero() {
@@ -174,11 +182,9 @@ impl Queue {
         self.lock().mode == Mode::Failed
     }
 
-    /// Lets the writer write what is queued and end.
+    /// Takes no more appends, and lets the writer write what is queued and end.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closing = true;
-        drop(state);
+        self.set_mode(Mode::Closed);
         self.wake.notify_one();
     }
 

@@ -9,7 +9,7 @@ use chappe_protocol::PartitionId;
 
 use crate::log::conformance::{PARTITIONS, Subject};
 use crate::log::segment::{OpenError, SegmentConfig, SegmentLog};
-use crate::log::{Acks, Log, Offset};
+use crate::log::{Acks, AppendRefused, Log, Offset};
 
 struct SegmentSubject(tempfile::TempDir);
 
@@ -154,4 +154,33 @@ async fn trimmed_segments_go_and_bounds_survive_reopening() {
     assert_eq!(log.shared.map().marks, [400, 0]);
     let start = bounds.start.0 as usize;
     assert_eq!(read_all(&log, P0).await, numbered(500)[start..]);
+}
+
+#[test]
+fn a_log_closes_although_somebody_appends_without_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = open(dir.path());
+    let (mut appender, mut acks) = log.appender();
+    let endless = std::thread::spawn(move || {
+        let (mut accepted, mut told) = (0, 0);
+        loop {
+            match appender.append(P0, accepted, Bytes::from_static(b"more")) {
+                Ok(()) => accepted += 1,
+                Err(AppendRefused::Full) => told += acks.blocking_recv().expect("room").len(),
+                Err(refused) => break assert_eq!(refused, AppendRefused::Failed),
+            }
+        }
+        drop(appender);
+        while let Some(outcomes) = acks.blocking_recv() {
+            told += outcomes.len();
+        }
+        assert_eq!(told as u64, accepted, "each append has its outcome");
+        accepted
+    });
+    while log.shared.bounds(P0).end < Offset(1000) {
+        std::thread::yield_now();
+    }
+    drop(log);
+    let accepted = endless.join().expect("it was refused in the end");
+    assert_eq!(open(dir.path()).shared.bounds(P0).end, Offset(accepted));
 }

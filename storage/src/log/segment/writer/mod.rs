@@ -3,6 +3,9 @@
 //! It is self-clocked. While one commit is on its way to the disk the next batch collects in the
 //! queue; no timer decides when a batch is full. Everything here runs on the writer's own thread,
 //! or step by step in a test.
+//!
+//! What is durable is shown to readers first and acknowledged then, so that whoever is told of a
+//! record can read it.
 
 mod forget;
 mod roll;
@@ -21,7 +24,7 @@ use super::batch::BatchBuilder;
 use super::disk::{File, is_no_space};
 use super::entry::EntryKind;
 use super::header::SegmentHeader;
-use super::queue::{LastCommit, Mode, Outcomes, Pending, Wake};
+use super::queue::{LastCommit, Outcomes, Pending, Wake};
 use super::recover::End;
 use super::scan::Place;
 use crate::log::Offset;
@@ -159,7 +162,6 @@ impl Writer {
 
     /// Writes what is left and says that all of it was synced.
     pub(super) fn close(mut self) {
-        self.shared.queue.set_mode(Mode::Closed);
         self.turn();
         if !self.is_stopped()
             && !self.is_marked
