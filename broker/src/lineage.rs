@@ -143,7 +143,11 @@ impl Found {
         Ok(found)
     }
 
-    async fn take(&mut self, log: &Arc<dyn Log>, partition: PartitionId) -> Result<(), LineageError> {
+    async fn take(
+        &mut self,
+        log: &Arc<dyn Log>,
+        partition: PartitionId,
+    ) -> Result<(), LineageError> {
         let entries = log.read(partition, Offset(0), 1).await?;
         let record = entries.first().and_then(|entry| record::decode(&entry.record).ok());
         let Some(Record::Genesis(genesis)) = record else {

@@ -30,11 +30,7 @@ pub(crate) struct Shared {
 /// What reaches a driver from other threads.
 pub(crate) enum Mail {
     /// A pipe was opened. Its requests are read by one driver, its home.
-    Opened {
-        pipe: PipeId,
-        responses: Sender<Response>,
-        requests: Option<Receiver<Request>>,
-    },
+    Opened { pipe: PipeId, responses: Sender<Response>, requests: Option<Receiver<Request>> },
     /// A pipe has ended.
     Closed(PipeId),
     /// Requests of a pipe whose home is another driver.

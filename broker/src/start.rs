@@ -83,7 +83,14 @@ pub async fn start(
     for (index, mail) in mails.into_iter().enumerate() {
         let seat = Seat {
             index,
-            partitions: partitions_of(index, drivers, &config, leader, log.partitions(), assignment),
+            partitions: partitions_of(
+                index,
+                drivers,
+                &config,
+                leader,
+                log.partitions(),
+                assignment,
+            ),
             log: Arc::clone(&log),
             store: Arc::clone(&store),
             store_calls_max: config.store_calls_max,

@@ -1,4 +1,5 @@
 //! The broker on the real embedded log and store: what it promises holds across a restart.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -80,7 +80,13 @@ impl Calls {
         );
     }
 
-    pub(super) fn claim_name(&self, partition: PartitionId, token: u64, name: String, value: Bytes) {
+    pub(super) fn claim_name(
+        &self,
+        partition: PartitionId,
+        token: u64,
+        name: String,
+        value: Bytes,
+    ) {
         self.store_call(
             move |store| async move { store.claim(UniqueKey::ChannelName(name), value).await },
             move |claimed| Input::NameClaimed(partition, token, claimed),

@@ -55,7 +55,11 @@ impl Inbox {
     }
 
     /// Adds a pipe's requests, and waits while the driver is behind.
-    pub(super) async fn push_requests(&self, pipe: PipeId, requests: impl Iterator<Item = Request>) {
+    pub(super) async fn push_requests(
+        &self,
+        pipe: PipeId,
+        requests: impl Iterator<Item = Request>,
+    ) {
         self.0.inputs.borrow_mut().extend(requests.map(|request| Input::Request(pipe, request)));
         self.0.filled.notify_one();
         while self.0.inputs.borrow().len() > FULL {
