@@ -135,6 +135,8 @@ async fn finish<I>(
         Some(take) => {
             drop(place);
             meter::upgraded();
+            // A copy: even an empty slice would keep the whole buffer that it was read into.
+            let read_ahead = Bytes::copy_from_slice(&read_ahead);
             take(Switched { socket: socket(io), read_ahead });
         }
         None => hang_up(io).await,
