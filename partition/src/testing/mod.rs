@@ -2,7 +2,9 @@
 //! and a clock that moves when told to. Everything happens in the order of the script.
 
 mod asking;
+mod carry;
 mod log;
+mod node;
 mod store;
 mod trace;
 
@@ -11,13 +13,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use chappe_protocol::{ChannelId, Incarnation, PartitionId};
 use chappe_storage::{
-    log::{AppendError, AppendRefused, Offset},
+    log::{AppendError, Offset},
     store::StoreError,
 };
-use chappe_uplink::{Request, Response};
+use chappe_uplink::Request;
 
 use crate::{
-    action::{Action, Outcome, PipeId, StoreRead},
+    action::PipeId,
     config::{Assignment, Bounds, Config, Leadership, Now},
     partition::Partition,
     record::{Genesis, Lineage, Record, encode},
@@ -25,6 +27,7 @@ use crate::{
 
 pub use asking::{Asker, text};
 pub use log::SimLog;
+pub use node::{Flying, Node, StoreCall};
 pub use store::SimStore;
 pub use trace::Trace;
 
@@ -50,47 +53,6 @@ pub struct World {
     next_token: u64,
     relays: BTreeMap<u64, (usize, PartitionId, u64)>,
     relayed: VecDeque<Box<chappe_uplink::Command>>,
-}
-
-/// One broker process.
-pub struct Node {
-    /// Its partitions, led or not.
-    pub cores: Vec<Partition>,
-    /// How far its wall clock is from the others'.
-    pub wall_skew_ms: i64,
-    /// Appended and not acknowledged, in order.
-    pub flying: VecDeque<Flying>,
-    /// Its appends stay where they are until the script moves them.
-    pub held: bool,
-    /// Its log refuses appends with this.
-    pub refuses: Option<AppendRefused>,
-    /// Calls of the store that wait for the script.
-    pub store_calls: VecDeque<(PartitionId, StoreCall)>,
-    /// Its calls of the store wait.
-    pub store_held: bool,
-    /// What it asked for beside: trims, leaderships, halts.
-    pub events: Vec<String>,
-}
-
-/// A record on its way into the log.
-#[derive(Debug, Clone)]
-pub struct Flying {
-    /// The partition.
-    pub partition: PartitionId,
-    /// Comes back with the acknowledgement.
-    pub token: u64,
-    /// Its bytes.
-    pub record: Bytes,
-}
-
-/// A call of the store.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub enum StoreCall {
-    Read(u64, StoreRead),
-    Write(u64, Vec<chappe_storage::store::Mutation>),
-    Claim(u64, String, Bytes),
-    Release(u64, String, Bytes),
 }
 
 impl World {
@@ -261,16 +223,6 @@ impl World {
         }
     }
 
-    fn relay(&mut self, command: Box<chappe_uplink::Command>) {
-        let Some(to) = self.relay_to else {
-            return self.relay_ended(command.token, Outcome::Again);
-        };
-        let now = self.now(to);
-        let partition = command.channel.partition(self.logs.len() as u32);
-        let core = &mut self.nodes[to].cores[partition.0 as usize];
-        core.handle_request(now, PipeId(RELAY_PIPE), Request::Command(command));
-    }
-
     /// Lands the oldest record in flight and acknowledges it. False if there is none.
     pub fn fly(&mut self, node: usize) -> bool {
         let Some(flying) = self.nodes[node].flying.pop_front() else { return false };
@@ -318,106 +270,6 @@ impl World {
         &mut self.nodes[node].cores[0]
     }
 
-    fn act(&mut self, node: usize) -> bool {
-        let mut moved = false;
-        for index in 0..self.nodes[node].cores.len() {
-            while let Some(action) = self.nodes[node].cores[index].poll_action() {
-                moved = true;
-                self.carry_out(node, PartitionId(index as u32), action);
-            }
-        }
-        moved
-    }
-
-    fn carry_out(&mut self, node: usize, partition: PartitionId, action: Action) {
-        let now = self.now(node);
-        let log = &mut self.logs[partition.0 as usize];
-        let this = &mut self.nodes[node];
-        let core = &mut this.cores[partition.0 as usize];
-        match action {
-            Action::Append { token, record } => match this.refuses {
-                Some(refused) => core.handle_appended(now, Err(refused)),
-                None => {
-                    this.flying.push_back(Flying { partition, token, record });
-                    core.handle_appended(now, Ok(()));
-                }
-            },
-            Action::ReadBounds => core.handle_bounds(now, Ok(log.bounds())),
-            Action::ReadLog { from, until } => core.handle_log(now, log.read(from, until)),
-            Action::Trim { below } => {
-                log.trim(below);
-                this.events.push(format!("trim {below}"));
-            }
-            Action::ReadStore { token, read } => {
-                this.store_calls.push_back((partition, StoreCall::Read(token, read)));
-            }
-            Action::WriteStore { token, rows } => {
-                this.store_calls.push_back((partition, StoreCall::Write(token, rows)));
-            }
-            Action::ClaimName { token, name, value } => {
-                this.store_calls.push_back((partition, StoreCall::Claim(token, name, value)));
-            }
-            Action::ReleaseName { token, name, value } => {
-                this.store_calls.push_back((partition, StoreCall::Release(token, name, value)));
-            }
-            Action::Relay { token, mut command } => {
-                command.token = self.token();
-                self.relays.insert(command.token, (node, partition, token));
-                self.relayed.push_back(command);
-            }
-            Action::Respond { pipe, response } if pipe.0 == RELAY_PIPE => {
-                let Response::Answer { token, result, .. } = response else { return };
-                let outcome = if result.is_ok() { Outcome::Taken } else { Outcome::Again };
-                self.relay_ended(token, outcome);
-            }
-            Action::Respond { pipe, response } => self.trace.heard(pipe, response),
-            Action::Leads(Some(generation)) => {
-                this.events.push(format!("leads {}", generation.epoch))
-            }
-            Action::Leads(None) => this.events.push("leads no more".to_owned()),
-            Action::HandedOver => this.events.push("handed over".to_owned()),
-            Action::Halted(halt) => this.events.push(format!("halted: {halt}")),
-        }
-    }
-
-    fn relay_ended(&mut self, token: u64, outcome: Outcome) {
-        let Some((node, partition, token)) = self.relays.remove(&token) else { return };
-        let now = self.now(node);
-        self.nodes[node].cores[partition.0 as usize].handle_relayed(now, token, outcome);
-    }
-
-    /// Carries out the calls of the store that may be.
-    fn call_store(&mut self, node: usize) -> bool {
-        let mut moved = false;
-        while !self.nodes[node].store_held && self.call_store_once(node) {
-            moved = true;
-        }
-        moved
-    }
-
-    /// Carries out the oldest call of the store, also when they are held.
-    pub fn call_store_once(&mut self, node: usize) -> bool {
-        let now = self.now(node);
-        let Some((partition, call)) = self.nodes[node].store_calls.pop_front() else {
-            return false;
-        };
-        let core = &mut self.nodes[node].cores[partition.0 as usize];
-        match call {
-            StoreCall::Read(token, read) => core.handle_found(now, token, self.store.read(read)),
-            StoreCall::Write(token, rows) => {
-                core.handle_written(now, token, self.store.write(rows))
-            }
-            StoreCall::Claim(token, name, value) => {
-                core.handle_name_claimed(now, token, self.store.claim(&name, &value));
-            }
-            StoreCall::Release(token, name, value) => {
-                core.handle_written(now, token, self.store.release(&name, &value));
-            }
-        }
-        self.act(node);
-        true
-    }
-
     fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
@@ -457,4 +309,3 @@ pub(crate) fn down<T>() -> Result<T, StoreError> {
 }
 
 const WALL_MS: u64 = 1_800_000_000_000;
-const RELAY_PIPE: u64 = 9_999;
