@@ -57,8 +57,9 @@ pub(crate) struct Reach {
         required_unless_present = "secret"
     )]
     pub(crate) token: Option<String>,
-    /// The server's development secret (DATA/secret), to sign a token for each user
-    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    /// The server's development secret (DATA/secret), to sign a token for each user; goes before
+    /// the one token
+    #[arg(long, value_name = "FILE")]
     pub(crate) secret: Option<PathBuf>,
     /// Trust servers that this certificate authority (PEM) vouches for
     #[arg(long, value_name = "FILE", env = "CHAPPE_CA")]
@@ -228,6 +229,18 @@ mod tests {
         for text in ["", "0/s", "-1", "fast", "k/s", "inf"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_goes_before_a_token_that_is_in_the_environment_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, [7; 32]).unwrap();
+        let words = ["chappe-load", "chat", "--token", "t", "--secret"].map(String::from);
+        let words = words.into_iter().chain([path.display().to_string()]);
+        let Command::Chat(args) = Cli::parse_from(words).command else { panic!("not chat") };
+        let tokens = args.reach.tokens().unwrap();
+        assert_ne!(tokens.of("a").unwrap(), tokens.of("b").unwrap());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     args::RunArgs,
     plan::Plan,
     progress::Progress,
-    user::{Books, Order, User},
+    user::{Ask, Books, Order, User},
 };
 
 /// Sign-ins, creations or joins under way at once.
@@ -134,7 +134,7 @@ impl Crowd {
             let channels: HashMap<ChannelId, u32> = follows.iter().filter_map(id_of).collect();
             let asked = channels.keys().map(|id| ChannelFrom { id: *id, from: None }).collect();
             async move {
-                orders.send(Order::Follow { channels }).await.map_err(|_| gone())?;
+                orders.send(Order::Follow(Box::new(channels))).await.map_err(|_| gone())?;
                 let subscribe = Subscribe { channels: Channels::These(asked), incarnation: None };
                 let frame = ask(orders, subscribe.into(), None).await?;
                 let reply: SubscribeReply = frame.body()?;
@@ -213,7 +213,7 @@ pub(crate) async fn ask(
     nonce: Option<Nonce>,
 ) -> Result<Frame> {
     let (answer, answered) = oneshot::channel();
-    orders.send(Order::Ask { command, nonce, answer }).await.map_err(|_| gone())?;
+    orders.send(Order::Ask(Box::new(Ask { command, nonce, answer }))).await.map_err(|_| gone())?;
     Ok(answered.await.map_err(|_| gone())??)
 }
 

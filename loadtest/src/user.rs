@@ -63,12 +63,20 @@ impl Books {
 pub(crate) enum Order {
     /// Publish a message that was due at this time.
     Publish { channel: u32, id: ChannelId, at_ns: u64 },
-    /// Ask something and hand the answer back.
-    Ask { command: Command, nonce: Option<Nonce>, answer: oneshot::Sender<Result<Frame, Error>> },
+    /// Ask something and hand the answer back. Boxed, as the next: every user's queue has room
+    /// for many orders, and nearly all are the first kind.
+    Ask(Box<Ask>),
     /// From now on these channels are the run's.
-    Follow { channels: HashMap<ChannelId, u32> },
+    Follow(Box<HashMap<ChannelId, u32>>),
     /// Close the session.
     Leave,
+}
+
+/// A command and where its answer goes.
+pub(crate) struct Ask {
+    pub(crate) command: Command,
+    pub(crate) nonce: Option<Nonce>,
+    pub(crate) answer: oneshot::Sender<Result<Frame, Error>>,
 }
 
 pub(crate) struct User {
@@ -141,11 +149,14 @@ impl User {
     fn handle_order(&mut self, order: Order) {
         match order {
             Order::Publish { channel, id, at_ns } => self.publish(channel, id, at_ns),
-            Order::Ask { command, nonce, answer } => match self.session.submit(command, nonce) {
-                Ok(ticket) => drop(self.asked.insert(ticket, answer)),
-                Err(error) => drop(answer.send(Err(error))),
-            },
-            Order::Follow { channels } => self.follows = channels,
+            Order::Ask(ask) => {
+                let Ask { command, nonce, answer } = *ask;
+                match self.session.submit(command, nonce) {
+                    Ok(ticket) => drop(self.asked.insert(ticket, answer)),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+            Order::Follow(channels) => self.follows = *channels,
             Order::Leave => self.leave(),
         }
     }
