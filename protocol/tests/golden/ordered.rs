@@ -12,8 +12,8 @@ use serde::{
 pub(crate) enum Ordered {
     Scalar(serde_json::Value),
     Text(String),
-    Array(Vec<Ordered>),
-    Map(Vec<(String, Ordered)>),
+    Array(Vec<Self>),
+    Map(Vec<(String, Self)>),
 }
 
 impl Ordered {
