@@ -67,6 +67,7 @@ pub(crate) enum Order {
     /// for many orders, and nearly all are the first kind.
     Ask(Box<Ask>),
     /// From now on these channels are the run's.
+    #[expect(clippy::box_collection, reason = "a queue's slot is as large as the largest order")]
     Follow(Box<HashMap<ChannelId, u32>>),
     /// Close the session.
     Leave,
