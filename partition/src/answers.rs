@@ -50,9 +50,9 @@ impl Answers {
         self.queue.is_empty() && self.held.is_empty()
     }
 
-    /// How many requests wait for a lease.
-    pub(crate) fn held(&self) -> usize {
-        self.held.len()
+    /// How many answers wait, those to facts in flight included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len() + self.held.len()
     }
 
     /// When the first of them is answered `retry`.

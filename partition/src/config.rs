@@ -48,7 +48,8 @@ impl Leadership {
 /// The bounds of one partition's memory and time.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Most requests that wait: for a channel's state, a row, a name, or a live lease.
+    /// Most requests that wait: for a channel's state, a row, a name, a live lease, or for the
+    /// facts in flight that their answers rest on.
     pub waiting_max: usize,
     /// A request that waited this long is answered `retry`.
     pub waiting_ms: u64,
@@ -90,7 +91,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            waiting_max: 8_192,
+            waiting_max: 4_096,
             waiting_ms: 5_000,
             reads_max: 256,
             hot_messages_max: 4_096,

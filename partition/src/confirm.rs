@@ -49,6 +49,10 @@ impl Flight {
         self.queue.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Starts over: the next record is expected at `next`.
     pub(crate) fn restart(&mut self, next: Offset) {
         *self = Self { next, ..Self::default() };

@@ -18,7 +18,8 @@ impl Partition {
         if self.waits_in_vain() {
             return self.turn_away(now, waiting);
         }
-        let waits = self.ready.len() + self.parked + self.answers.held();
+        let behind = self.answers.waiting().saturating_sub(self.flight.len());
+        let waits = self.ready.len() + self.parked + behind;
         if waits >= self.config.bounds.waiting_max
             && let Some(to) = waiting.to()
         {

@@ -235,7 +235,13 @@ impl Partition {
     fn named(&mut self, now: Now, want: Want, ours: bool) {
         self.no_longer_wanted(&want);
         let Want { channel, session, name, .. } = want;
-        self.freeing.named.push((channel, session, Named { name, ours }));
+        let waits = |slot: &crate::slot::Slot| {
+            let mut parked = slot.parked.iter();
+            parked.any(|parked| parked.session == session && !parked.commands.is_empty())
+        };
+        if self.slots.get(&channel).is_some_and(waits) {
+            self.freeing.named.push((channel, session, Named { name, ours }));
+        }
         self.unpark(now, channel, session);
     }
 

@@ -172,16 +172,19 @@ impl Partition {
     /// When [`Partition::handle_tick`] is due at the latest, on the clock of [`Now::boot_ms`].
     pub fn deadline(&self, now: Now) -> u64 {
         let mut deadline = now.boot_ms + IDLE_TICK_MS;
+        if matches!(self.phase, Phase::Halted(_)) {
+            return deadline;
+        }
         let mut due = |at: Option<u64>| deadline = deadline.min(at.unwrap_or(u64::MAX));
         due(self.takeover_due());
         due(self.waiting_due());
         due(self.beat_due());
         due(self.hand_over_due());
         due(self.projection.due(&self.config.bounds));
-        due(self.relay.due());
         due(self.lease.silent_until(now).filter(|_| !self.answers.is_empty()));
         if self.leads() {
-            due(Some(self.heads_at_ms));
+            due(self.heard.then_some(self.heads_at_ms));
+            due(self.relay.due());
         }
         deadline.max(now.boot_ms + 1)
     }
@@ -264,7 +267,8 @@ impl Partition {
 
     /// Tells every pipe the heads of the channels that it hears.
     fn tell_heads(&mut self, now: Now) {
-        if !self.leads() || now.boot_ms < self.heads_at_ms || !self.lease.speaks(now) {
+        if !self.leads() || !self.heard || now.boot_ms < self.heads_at_ms || !self.lease.speaks(now)
+        {
             return;
         }
         self.heads_at_ms = now.boot_ms + self.config.bounds.heads_ms;

@@ -47,6 +47,8 @@ pub(crate) struct Relay {
     held: usize,
     store: StoreSide,
     checkpoint: Offset,
+    /// Reading the store again is of use only once the checkpoint is here.
+    reread_at: Offset,
 }
 
 /// What of the outbox is in the store and not in memory.
@@ -88,12 +90,12 @@ impl Relay {
             held: 0,
             store: StoreSide::Stopped,
             checkpoint: Offset(0),
+            reread_at: Offset(0),
         }
     }
 
     /// Stops sending; what is not removed from the store is sent again by the next leader.
     pub(crate) fn stop(&mut self) {
-        let next_token = self.next_token;
         self.above.clear();
         self.lines.clear();
         self.ready.clear();
@@ -103,8 +105,8 @@ impl Relay {
         self.removing.clear();
         self.remove_again_ms = None;
         self.held = 0;
+        self.reread_at = Offset(0);
         self.store = StoreSide::Stopped;
-        self.next_token = next_token;
     }
 
     /// Rows that the projection wrote, in the order of their offsets.
@@ -217,6 +219,7 @@ impl Relay {
     /// Whether everything that was held has been sent and removed, and the store may have more.
     fn wants_reading(&self) -> bool {
         self.store == StoreSide::Spilled
+            && self.checkpoint >= self.reread_at
             && self.held == 0
             && self.sent.is_empty()
             && self.removing.is_empty()
@@ -235,10 +238,11 @@ impl Partition {
         self.relay.held()
     }
 
-    /// Goes on with what earlier leaders did not send.
-    pub(crate) fn read_outbox(&mut self) {
+    /// Goes on with what earlier leaders did not send. `first` is whether the tail from the
+    /// checkpoint on was replayed, and so is projected and offered again.
+    pub(crate) fn read_outbox(&mut self, first: bool) {
         self.relay.stop();
-        self.relay.store = StoreSide::Reading { more: false, first: true };
+        self.relay.store = StoreSide::Reading { more: false, first };
         self.relay.checkpoint = self.projection.checkpoint().unwrap_or(Offset(0));
         self.ask_outbox();
     }
@@ -263,8 +267,12 @@ impl Partition {
                     self.relay.held += 1;
                     self.relay.line_up(row);
                 }
-                // Above the checkpoint: it is projected again, or read again.
-                Some(_) => left |= !first,
+                // Above the checkpoint: it is projected again, or read again once it is below.
+                Some(row) if !first => {
+                    left = true;
+                    self.relay.reread_at = self.relay.reread_at.max(Offset(row.row.offset).next());
+                }
+                Some(_) => {}
                 None => return self.halt_by(now, Halt::Store("an outbox row".to_owned())),
             }
         }
@@ -295,6 +303,7 @@ impl Partition {
         self.remove_sent(now);
         if self.relay.wants_reading() && self.relay.remove_again_ms.is_none() {
             self.relay.store = StoreSide::Reading { more: false, first: false };
+            self.relay.reread_at = Offset(0);
             self.ask_outbox();
         }
     }

@@ -25,6 +25,7 @@ use crate::{
     projection::Step,
     record::{Claim, Fact, Record, decode},
     row::{CheckpointRow, RowValue, StampedRow},
+    slot::State,
 };
 
 /// What the log and the store were asked, and have answered so far.
@@ -327,12 +328,20 @@ impl Partition {
             return Err(Halt::Poison { offset, what: Poison::Revision { channel, last, found } });
         }
         slot.tail.push_back(Arc::clone(fact));
-        slot.state = crate::slot::State::Unknown;
+        // Under the lock reads went on: what they loaded is older. What is being loaded will have
+        // the tail laid over it.
+        if let Some(state) = slot.known() {
+            let nonces = state.nonces.len();
+            slot.state = State::Unknown;
+            slot.newest.clear();
+            self.nonces -= nonces;
+        }
         Ok(())
     }
 
     fn begin_leading(&mut self, now: Now, excused: bool) {
         let Phase::Replaying(Replay { epoch, .. }) = self.phase else { return };
+        let replayed_all = self.flight.next == Offset(0);
         if excused {
             self.lease.excuse();
         }
@@ -356,6 +365,6 @@ impl Partition {
         }
         self.phase = Phase::Leading;
         self.actions.push_back(Action::Leads(Some(generation)));
-        self.read_outbox();
+        self.read_outbox(replayed_all);
     }
 }

@@ -14,7 +14,6 @@ pub(super) fn update(channel: &Channel<'_>, asked: &Asked<'_>, update: &UpdateCh
     let access = Access::of(channel.state, &asked.command.caller)?;
     access.needs_settings()?;
     access.needs(Role::Admin)?;
-    access.needs_active()?;
     let meta = access.meta;
     if update.name.is_some() && meta.kind == ChannelKind::Group {
         return Err(refuse(ErrorCode::WrongKind));

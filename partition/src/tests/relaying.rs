@@ -179,3 +179,28 @@ fn outbox(world: &World) -> Vec<(Key, Row)> {
     let rows = rows.filter(|(key, _)| matches!(key, Key::Outbox { .. }));
     rows.map(|(key, row)| (*key, row.clone())).collect()
 }
+
+#[test]
+fn after_a_doubt_the_outbox_goes_on_where_it_was() {
+    for pause_ms in [0, 55, 70, 1_000] {
+        let mut world = World::embedded();
+        world.relay_to = None;
+        world.assign(0);
+        let ann = Asker::new(0, 1);
+        let channel = ann.create(&mut world, "general");
+        ann.add(&mut world, "a", channel, 2, Role::Member);
+        world.pass(pause_ms);
+        world.nodes[0].held = true;
+        ann.publish(&mut world, "m", channel, "m");
+        let lost = world.lose(0);
+        let error = chappe_storage::log::AppendError("lost".to_owned());
+        world.ack(0, lost.partition, lost.token, Err(error));
+        world.nodes[0].held = false;
+        world.relay_to = Some(0);
+        world.pass(10_000);
+        world.trace.clear();
+        Asker::new(0, 2).events(&mut world, "his", ChannelId::inbox(UserId::new(2)), 0);
+        assert_eq!(world.trace.lines, ["his: events [1 channel.added] of 1"]);
+        assert_eq!(outbox(&world), []);
+    }
+}

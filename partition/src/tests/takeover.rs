@@ -232,3 +232,21 @@ fn last_fact(world: &World) -> Option<Record> {
     let record = crate::record::decode(&log.at(log.end().0 - 1)).ok()?;
     matches!(record, Record::Fact(_)).then_some(record)
 }
+
+#[test]
+fn a_partition_with_nothing_to_do_lets_its_driver_sleep() {
+    let mut world = stopped();
+    let (mut ticks, until) = (0, world.now_ms + 60_000);
+    world.pass(2_000);
+    while world.now_ms < until {
+        let now = world.now(0);
+        world.now_ms = world.core(0).deadline(now);
+        world.tick();
+        ticks += 1;
+    }
+    assert!(ticks < 60, "{ticks} ticks in a minute");
+    world.logs[0].push(Bytes::from_static(&[9]));
+    world.restart(0);
+    let now = world.now(0);
+    assert!(world.core(0).deadline(now) > now.boot_ms + 1_000, "stopped for good");
+}
