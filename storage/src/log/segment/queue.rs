@@ -47,22 +47,13 @@ pub(super) struct Pending {
     pub(super) record: Bytes,
 }
 
-/// What the last commit tells about the next.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LastCommit {
-    pub(super) records: usize,
-    pub(super) took: Duration,
-}
-
-const GATHER_PAUSE_MAX: Duration = Duration::from_micros(100);
-
 /// The queue.
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     /// How many appends are queued, for looking on without the lock.
     queued: AtomicUsize,
-    /// Whether callers get on while the writer looks on: not on a single processor.
+    /// Whether there is more than one processor.
     is_parallel: bool,
     trims: watch::Sender<Trims>,
 }
@@ -102,17 +93,12 @@ impl Queue {
         }
     }
 
-    /// Waits until there is something to do, at most `timeout`; then a moment for as much as the
-    /// last commit brought.
-    pub(super) fn wait(&self, timeout: Duration, last: LastCommit) -> Wake {
+    /// Waits until there is something to do, at most `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> Wake {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         loop {
             if state.has_work() {
-                drop(state);
-                if self.is_parallel {
-                    self.gather(last);
-                }
                 return Wake::Work;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -129,22 +115,19 @@ impl Queue {
         }
     }
 
-    /// Looks on until as much is queued as the last commit brought, or while it grows. Whoever got
-    /// outcomes often has as much again at hand; a batch of the first of it, with all others
-    /// behind it, would halve the rate. It gives up when nothing came for a quarter of the time
-    /// that a commit takes, so it never costs more than it can win.
-    fn gather(&self, last: LastCommit) {
-        let pause = (last.took / 4).min(GATHER_PAUSE_MAX);
-        let started = Instant::now();
-        let (mut seen, mut grown) = (0, started);
+    /// Looks on until so many appends are queued, or none has come for `pause`, or the deadline is
+    /// there. Whether any is queued.
+    pub(super) fn gather(&self, wanted: usize, pause: Duration, deadline: Instant) -> bool {
+        let (mut seen, mut grown) = (0, Instant::now());
         loop {
             let queued = self.queued.load(Ordering::Relaxed);
             let now = Instant::now();
             if queued > seen {
                 (seen, grown) = (queued, now);
             }
-            if queued >= last.records || now - grown > pause || now - started > 4 * pause {
-                return;
+            // On a single processor nothing comes while one looks on.
+            if queued >= wanted || !self.is_parallel || now - grown > pause || now > deadline {
+                return queued > 0;
             }
             std::hint::spin_loop();
         }

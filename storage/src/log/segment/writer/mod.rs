@@ -24,7 +24,7 @@ use super::batch::BatchBuilder;
 use super::disk::{File, is_no_space};
 use super::entry::EntryKind;
 use super::header::SegmentHeader;
-use super::queue::{LastCommit, Outcomes, Pending, Wake};
+use super::queue::{Outcomes, Pending, Wake};
 use super::recover::End;
 use super::scan::Place;
 use crate::log::Offset;
@@ -57,10 +57,21 @@ pub(super) struct Writer {
     doomed: VecDeque<u64>,
     trimmed_at_ms: u64,
     is_trim_due: bool,
-    /// How many changes of trim marks are durable.
+    /// How many changes of trim marks were heard of, and how many of them are durable.
+    trims_taken: u64,
     trims_recorded: u64,
     has_failed: bool,
 }
+
+/// What the last commit tells about the next.
+#[derive(Debug, Clone, Copy, Default)]
+struct LastCommit {
+    records: usize,
+    took: Duration,
+}
+
+const TOP_UP_PAUSE_MAX: Duration = Duration::from_micros(100);
+const TOP_UP_RECORDS: usize = 64;
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, end: End) -> Self {
@@ -90,6 +101,7 @@ impl Writer {
             doomed: VecDeque::new(),
             trimmed_at_ms: 0,
             is_trim_due: true,
+            trims_taken: 0,
             trims_recorded: 0,
             has_failed: false,
         }
@@ -99,7 +111,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
-            match shared.queue.wait(self.patience(), self.last_commit) {
+            match shared.queue.wait(self.patience()) {
                 Wake::Work => self.turn(),
                 Wake::Silence => self.silence(),
                 Wake::Close => return self.close(),
@@ -119,7 +131,7 @@ impl Writer {
     /// Commits everything that is queued.
     pub(super) fn turn(&mut self) {
         loop {
-            let trims = self.shared.queue.take(&mut self.backlog);
+            self.take();
             if self.is_stopped() {
                 // Accepted just before the queue heard of it.
                 self.fail_backlog("the log takes no appends");
@@ -130,8 +142,8 @@ impl Writer {
                 break;
             }
             if self.backlog.is_empty() && self.marks == self.shared.map().marks {
-                self.is_trim_due |= trims != self.trims_recorded;
-                self.trims_recorded = trims;
+                self.is_trim_due |= self.trims_taken != self.trims_recorded;
+                self.trims_recorded = self.trims_taken;
                 break;
             }
         }
@@ -196,6 +208,7 @@ impl Writer {
             self.roll()?;
             assert!(self.fill(), "an empty segment has room for any record");
         }
+        self.top_up();
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -211,15 +224,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Moves as much into the batch as fits. False if there is something and none of it fits.
+    /// Starts a batch with what is there. False if there is something and none of it fits.
     fn fill(&mut self) -> bool {
         self.batch.clear();
-        let room = (self.header.segment_bytes - self.position) as usize;
-        let fits = |batch: &BatchBuilder, bytes: usize| batch.bytes_with(bytes) <= room;
         let wanted = self.shared.map().marks.clone();
         for (index, mark) in wanted.into_iter().enumerate() {
             if mark != self.marks[index] {
-                if !fits(&self.batch, 0) {
+                if !self.has_room(0) {
                     return !self.batch.is_empty();
                 }
                 let partition = PartitionId(index as u32);
@@ -227,24 +238,54 @@ impl Writer {
                 self.batch_marks.push((partition, mark));
             }
         }
+        self.fill_records();
+        self.backlog.is_empty() || !self.batch.is_empty()
+    }
+
+    /// Moves as many records from the backlog into the batch as fit.
+    fn fill_records(&mut self) {
         let bytes_max = self.shared.config.batch_bytes_max as usize;
-        while let Some(pending) = self.backlog.front() {
+        while let Some(pending) = self.backlog.pop_front() {
             let bytes = pending.record.len();
-            if !fits(&self.batch, bytes) {
-                return !self.batch.is_empty();
-            }
-            if !self.batch.is_empty() && self.batch.bytes_with(bytes) > bytes_max {
-                break;
+            let is_enough = !self.batch.is_empty() && self.batch.bytes_with(bytes) > bytes_max;
+            if is_enough || !self.has_room(bytes) {
+                self.backlog.push_front(pending);
+                return;
             }
             let next = &mut self.next[pending.partition.0 as usize];
             let offset = Offset(*next);
             *next += 1;
             let at = self.batch.push(EntryKind::Record, pending.partition, offset, &pending.record);
             let place = Place { position: self.position + at, bytes: bytes as u32 };
-            let pending = self.backlog.pop_front();
-            self.appends.extend(pending.map(|pending| (pending, offset, place)));
+            self.appends.push((pending, offset, place));
         }
-        true
+    }
+
+    fn has_room(&self, record_bytes: usize) -> bool {
+        let room = self.header.segment_bytes - self.position;
+        self.batch.bytes_with(record_bytes) <= room as usize
+    }
+
+    /// Adds what callers are handing over just now, up to as much as the last commit brought.
+    /// Whoever got outcomes often has as much again at hand; a batch of the first of it, with all
+    /// others behind it, would halve the rate. It gives up when nothing came for a quarter of the
+    /// time that a commit takes, so it never costs more than it can win.
+    fn top_up(&mut self) {
+        let pause = (self.last_commit.took / 4).min(TOP_UP_PAUSE_MAX);
+        let deadline = Instant::now() + 4 * pause;
+        while self.backlog.is_empty() && self.appends.len() < self.last_commit.records {
+            // In pieces, so that the first are encoded while the others come.
+            let wanted = (self.last_commit.records - self.appends.len()).min(TOP_UP_RECORDS);
+            if !self.shared.queue.gather(wanted, pause, deadline) {
+                return;
+            }
+            self.take();
+            self.fill_records();
+        }
+    }
+
+    fn take(&mut self) {
+        self.trims_taken = self.shared.queue.take(&mut self.backlog);
     }
 
     fn write_and_sync(&mut self) -> Result<(), Stop> {

@@ -44,7 +44,7 @@ impl Writer {
         };
         tracing::error!(%error, "the log takes no appends: {text}");
         self.shared.queue.set_mode(mode);
-        self.shared.queue.take(&mut self.backlog);
+        self.take();
         self.batch_marks.clear();
         self.next.clone_from(&self.shared.map().next);
         for (pending, ..) in self.appends.drain(..) {
