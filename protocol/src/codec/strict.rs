@@ -7,6 +7,9 @@
 //!
 //! The format underneath has an error type of its own, through which a fault cannot pass. So a
 //! fault waits in the [`Context`] while the format carries an empty error of its own outwards.
+//!
+//! Everything here is a thin layer around each call of serde's, so it is inlined: left to itself
+//! the compiler made a decode half as slow again (`benches/codec.rs`).
 
 use std::{cell::Cell, fmt};
 
@@ -69,6 +72,7 @@ enum Meant {
 }
 
 impl<'de, D: Deserializer<'de>> Strict<'_, 'de, D> {
+    #[inline(always)]
     fn visit<V: Visitor<'de>>(self, visitor: V, meant: Meant) -> Result<V::Value, Fault> {
         let context = self.context;
         let visitor = Checked { inner: visitor, meant, context };
@@ -83,14 +87,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, 'de, D> {
         self.inner.is_human_readable()
     }
 
+    #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.visit(visitor, Meant::Anything)
     }
 
+    #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.visit(visitor, Meant::Key)
     }
 
+    #[inline]
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -109,6 +116,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, 'de, D> {
         self.visit(EnumVisitor { inner: visitor, variants }, Meant::Map(variants))
     }
 
+    #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let context = self.context;
         let visitor = Checked { inner: visitor, meant: Meant::Anything, context };
@@ -132,6 +140,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, 'de, D> {
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<'_, 'de, S> {
     type Value = S::Value;
 
+    #[inline(always)]
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         let context = self.context;
         self.inner.deserialize(Strict { inner, context }).map_err(|fault| context.enter(fault))
@@ -148,7 +157,8 @@ struct Checked<'c, 'de, V> {
 /// Hands scalars on as they are.
 macro_rules! hand_on {
     ($($method:ident: $type:ty,)*) => {
-        $(fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
+        $(#[inline]
+        fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
             self.inner.$method(value).map_err(|fault| self.context.enter(fault))
         })*
     };
@@ -181,6 +191,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, 'de, V> {
         Err(self.context.enter(Fault::malformed("a string is not UTF-8")))
     }
 
+    #[inline]
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<V::Value, E> {
         if self.meant == Meant::Key {
             self.context.key.set(Some(text));
@@ -188,19 +199,23 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, 'de, V> {
         self.inner.visit_borrowed_str(text).map_err(|fault| self.context.enter(fault))
     }
 
+    #[inline]
     fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
         self.inner.visit_none().map_err(|fault| self.context.enter(fault))
     }
 
+    #[inline]
     fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
         self.inner.visit_unit().map_err(|fault| self.context.enter(fault))
     }
 
+    #[inline]
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         let context = self.context;
         self.inner.visit_some(Strict { inner, context }).map_err(|fault| context.enter(fault))
     }
 
+    #[inline]
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let context = self.context;
         let names = match self.meant {
@@ -211,6 +226,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, 'de, V> {
         self.inner.visit_map(entries).map_err(|fault| context.enter(fault))
     }
 
+    #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let context = self.context;
         if let Meant::Map(_) = self.meant {
@@ -243,6 +259,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for EnumVisitor<V> {
         self.inner.visit_enum(StrDeserializer::new(variant))
     }
 
+    #[inline]
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
         let value = self.inner.visit_enum(MapAccessDeserializer::new(&mut map))?;
         match map.next_key::<IgnoredAny>()? {
@@ -263,6 +280,7 @@ struct Entries<'c, 'de, A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, A> {
     type Error = Fault;
 
+    #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
@@ -274,6 +292,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, 'de, A> {
         key.map_err(|error| context.leave(error))
     }
 
+    #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let context = self.context;
         let value = self.inner.next_value_seed(Strict { inner: seed, context });
@@ -301,6 +320,7 @@ struct Items<'c, 'de, A> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, 'de, A> {
     type Error = Fault;
 
+    #[inline]
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
