@@ -16,8 +16,6 @@ pub(crate) struct Desk {
     pub(crate) hub: Hub,
     pub(crate) now: Now,
     effects: VecDeque<Effect>,
-    /// Operations in the order in which their time ends: they all have the same.
-    deadlines: VecDeque<(u64, u32, u64)>,
     /// Connections that are to be closed once what waits for them was sent.
     pub(crate) closing: Vec<u32>,
     /// Connections that are not read until less waits for them.
@@ -61,7 +59,6 @@ impl Desk {
             gate,
             now,
             effects: VecDeque::new(),
-            deadlines: VecDeque::new(),
             closing: Vec::new(),
             deaf: Vec::new(),
             seed,
@@ -83,27 +80,6 @@ impl Desk {
     pub(crate) fn has_much_waiting(&self, peer: u32) -> bool {
         let waiting = self.hub.peers.get(peer).map_or(0, |peer| peer.outlet.waiting());
         waiting > self.config.limits.outbox_bytes / 2
-    }
-
-    /// Notes when an operation is given up.
-    pub(crate) fn expect(&mut self, peer: u32, serial: u64) {
-        let due_ms = self.now.boot_ms + self.config.timing.command_ms;
-        self.deadlines.push_back((due_ms, peer, serial));
-    }
-
-    /// The next operation whose time is over.
-    pub(crate) fn poll_deadline(&mut self) -> Option<(u32, u64)> {
-        let (due_ms, peer, serial) = *self.deadlines.front()?;
-        if due_ms > self.now.boot_ms {
-            return None;
-        }
-        self.deadlines.pop_front();
-        Some((peer, serial))
-    }
-
-    /// When the next operation is given up, if nothing answers it before.
-    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
-        self.deadlines.front().map(|(due_ms, ..)| *due_ms)
     }
 
     /// A session's id: unique over shards and restarts because the seed was drawn at random.

@@ -1,6 +1,6 @@
 //! What the kernel gives a frontend: the way in.
 
-use std::{future::Future, io, net::IpAddr};
+use std::{fmt, future::Future, io, net::IpAddr};
 
 use chappe_protocol::{Command, Nonce, WireError, reply::Reply};
 
@@ -22,7 +22,7 @@ pub enum ConnectRefused {
 }
 
 /// One command without a connection, as REST brings it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     /// The bearer token or API key.
     pub token: String,
@@ -34,6 +34,18 @@ pub struct Call {
     pub age_ms: u64,
     /// What is asked. Sessions' own commands (`hello`, `subscribe`, …) are refused.
     pub command: Command,
+}
+
+impl fmt::Debug for Call {
+    /// Without the token, which belongs into no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token: _, peer, nonce: _, age_ms, command } = self;
+        f.debug_struct("Call")
+            .field("peer", peer)
+            .field("age_ms", age_ms)
+            .field("command", &command.name())
+            .finish_non_exhaustive()
+    }
 }
 
 /// The kernel, as a frontend sees it. Cheap to clone.

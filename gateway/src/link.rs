@@ -4,7 +4,7 @@
 //! its end, so nothing in it needs a lock.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     task::{Context, Poll},
 };
@@ -56,7 +56,7 @@ pub trait Link {
 }
 
 /// What the kernel may know of a connection.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Describe {
     /// `ws`, `wss`, `quic`, `sse`: a label of metrics and logs.
     pub transport: &'static str,
@@ -72,6 +72,20 @@ pub struct Describe {
     /// a `hello` of its own. One with an empty token is still answered, so that the client learns
     /// who it is and may resume.
     pub token: Option<String>,
+}
+
+impl fmt::Debug for Describe {
+    /// Without the token, which belongs into no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, peer, encoding, framing, channel_lanes, token: _ } = self;
+        f.debug_struct("Describe")
+            .field("transport", transport)
+            .field("peer", peer)
+            .field("encoding", encoding)
+            .field("framing", framing)
+            .field("channel_lanes", channel_lanes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Describe {

@@ -13,6 +13,7 @@ mod tests;
 mod token;
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,7 +44,7 @@ pub const DEVELOPMENT_ISSUER: &str = "chappe-dev";
 pub const DEVELOPMENT_AUDIENCE: &str = "chappe";
 
 /// Who may sign in.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct AuthConfig {
     /// The secret of development tokens (HS256), at least 32 bytes; none refuses them.
     pub development_secret: Option<Vec<u8>>,
@@ -53,6 +54,18 @@ pub struct AuthConfig {
     pub admin_role: String,
     /// Back ends' keys.
     pub api_keys: Vec<ApiKey>,
+}
+
+impl fmt::Debug for AuthConfig {
+    /// Without the secret, which belongs into no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("development", &self.development_secret.is_some())
+            .field("issuer", &self.issuer)
+            .field("admin_role", &self.admin_role)
+            .field("api_keys", &self.api_keys)
+            .finish()
+    }
 }
 
 /// An issuer of JWTs.

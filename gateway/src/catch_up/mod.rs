@@ -129,6 +129,7 @@ impl Hub {
             return;
         }
         reading.repair = true;
+        metrics::counter!("chappe_gateway_repairs_total").increment(1);
         self.queue_page(channel);
     }
 
@@ -230,6 +231,7 @@ impl Hub {
             });
             reading.sent = Some(SentRead { token, after, readers, repair });
             self.pages.under_way += 1;
+            metrics::counter!("chappe_gateway_catch_up_pages_total").increment(1);
         }
         if reading.sent.is_some() {
             self.channels[channel as usize].reading = Some(reading);

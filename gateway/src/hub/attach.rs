@@ -22,14 +22,16 @@ impl Hub {
         purpose: Purpose,
     ) {
         let Some(entry) = self.peers.get_mut(peer) else { return };
-        let counted = !matches!(purpose, Purpose::Inbox(_));
-        if counted && entry.subscriptions.len() + entry.joins as usize >= limits::SUBSCRIPTIONS_MAX
-        {
+        let for_session = matches!(purpose, Purpose::Inbox(_));
+        // The user's own inbox is beside the count: all his channels and it may be read together.
+        let counted = !for_session && channel.inbox_owner() != Some(caller.user);
+        let asked = entry.joins as usize - usize::from(entry.inbox_awaited);
+        if counted && entry.subscriptions.len() + asked >= limits::SUBSCRIPTIONS_MAX {
             let outcome = Err(Refusal::new(ErrorCode::TooManySubscriptions));
             self.notices.push_back(Notice::Joined { peer, purpose, channel, outcome });
             return;
         }
-        if counted && from.is_none() && self.is_subscribed(peer, channel) {
+        if !for_session && from.is_none() && self.is_subscribed(peer, channel) {
             let outcome = self.standing(peer, channel);
             self.notices.push_back(Notice::Joined { peer, purpose, channel, outcome });
             return;
@@ -39,6 +41,7 @@ impl Hub {
         }
         if let Some(entry) = self.peers.get_mut(peer) {
             entry.joins += 1;
+            entry.inbox_awaited |= for_session;
         }
         let index = self.open(channel);
         self.channels[index].joins += 1;
@@ -203,8 +206,13 @@ impl Hub {
         } else {
             let mut reset = reset;
             if let Some(slot) = self.slot(join.peer, index as u32) {
-                // What its client did not get of the reading that ends here, it is told to forget.
                 let cursor = self.channels[index].subscribers[slot].cursor;
+                if join.from.is_none()
+                    && let Ok(standing) = self.standing(join.peer, join.channel)
+                {
+                    return standing; // asked twice: the first reading goes on
+                }
+                // What its client did not get of the reading that ends here, it is told to forget.
                 reset |= join.purpose == Purpose::Followed && cursor < rev;
                 self.remove_subscriber(index as u32, slot as u32);
             }
@@ -260,6 +268,7 @@ impl Hub {
     fn settle_join(&mut self, join: &Join) {
         if let Some(peer) = self.peers.get_mut(join.peer) {
             peer.joins -= 1;
+            peer.inbox_awaited &= !matches!(join.purpose, Purpose::Inbox(_));
         }
         if let Some(index) = self.find(join.channel) {
             self.channels[index].joins -= 1;
@@ -321,6 +330,7 @@ impl Hub {
     ) {
         let Some(entry) = self.peers.get(peer) else { return };
         let lane = entry.outlet.lane(channel);
+        metrics::counter!("chappe_gateway_resets_total").increment(1);
         let reset = Reset { channel, base, incarnation };
         // A connection with too much waiting is closed as slow before long.
         let _ = self.peers.send(peer, lane, &ServerFrame::Reset { reset });

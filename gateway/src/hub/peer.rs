@@ -21,8 +21,10 @@ pub(crate) struct Peer {
     pub(crate) subscriptions: Vec<Subscription>,
     /// The channel of its user's inbox, once that is watched.
     pub(crate) inbox: Option<u32>,
-    /// Subscriptions that the leader was asked about.
+    /// Subscriptions that the leader was asked about, the session's own inbox included.
     pub(crate) joins: u32,
+    /// One of them is for the session's own inbox.
+    pub(crate) inbox_awaited: bool,
     /// Since when a lane of it is blocked; 0 if none is.
     pub(crate) blocked_since_ms: u64,
     /// In how many of the channels of this flush it has a place.
@@ -75,6 +77,7 @@ impl Peers {
             subscriptions: Vec::new(),
             inbox: None,
             joins: 0,
+            inbox_awaited: false,
             blocked_since_ms: 0,
             gathered: 0,
             lagging: false,

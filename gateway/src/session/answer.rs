@@ -75,7 +75,7 @@ impl Session {
     }
 
     /// An operation was not answered in time.
-    pub(crate) fn handle_deadline(&mut self, desk: &mut Desk, serial: u64) {
+    pub(super) fn handle_deadline(&mut self, desk: &mut Desk, serial: u64) {
         let Some(place) = self.find(serial) else { return };
         metrics::counter!("chappe_gateway_overdue_total").increment(1);
         match &self.operations[place].work {
@@ -93,6 +93,8 @@ impl Session {
                 self.finish(desk, serial, Err(coded(ErrorCode::Unavailable)));
             }
         }
+        // Nothing that was given up may stay, or its time would be over again and again.
+        assert!(self.find(serial).is_none(), "an operation that is overdue ends");
     }
 
     /// The pipe ended: nothing that was sent will be answered.

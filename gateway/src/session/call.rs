@@ -1,5 +1,7 @@
 //! One command without a connection: a session that begins with it and ends with its answer.
 
+use std::fmt;
+
 use chappe_protocol::{ChannelId, Command, ErrorCode, UserId, WireError, reply::Reply};
 use chappe_uplink::{Action, Standing};
 
@@ -12,7 +14,6 @@ use crate::{
 };
 
 /// What a call asks for.
-#[derive(Debug)]
 pub(crate) enum Errand {
     /// A command.
     Command(Box<Call>),
@@ -23,6 +24,18 @@ pub(crate) enum Errand {
         /// Whose.
         user: UserId,
     },
+}
+
+impl fmt::Debug for Errand {
+    /// Without the token, which belongs into no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(call) => call.fmt(f),
+            Self::CloseSessions { user, .. } => {
+                f.debug_struct("CloseSessions").field("user", user).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 impl Errand {

@@ -125,7 +125,7 @@ impl Session {
         let limit = desk.config.limits.requests_under_way;
         let busy = self.phase == Phase::SigningIn || self.operations.len() >= limit;
         let deaf = desk.has_much_waiting(self.peer);
-        if deaf {
+        if deaf && !desk.deaf.contains(&self.peer) {
             desk.deaf.push(self.peer);
         }
         self.paused = !self.is_closing() && (busy || deaf);
@@ -292,7 +292,6 @@ impl Session {
     /// Begins an operation and returns its number.
     fn begin(&mut self, desk: &mut Desk, frame: Option<u32>, work: Work) -> u64 {
         let serial = desk.hub.uplink.serial();
-        desk.expect(self.peer, serial);
         self.operations.push_back(Operation {
             serial,
             frame,

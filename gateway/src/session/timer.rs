@@ -9,27 +9,35 @@ impl Session {
     /// When it wants to be looked at next.
     pub(crate) fn next_due_ms(&self, desk: &Desk) -> u64 {
         let timing = &desk.config.timing;
-        let blocked_since_ms =
-            desk.hub.peers.get(self.peer).map_or(0, |peer| peer.blocked_since_ms);
-        match self.phase {
+        let due_ms = match self.phase {
+            _ if self.is_call() => u64::MAX,
             Phase::Fresh => self.since_ms + timing.hello_ms,
-            Phase::SigningIn => desk.now.boot_ms + timing.command_ms,
+            Phase::SigningIn => u64::MAX,
             Phase::Closing(_) => self.since_ms + timing.linger_ms,
             Phase::Open => {
-                let slow_ms = if blocked_since_ms == 0 {
-                    u64::MAX
-                } else {
-                    blocked_since_ms + timing.slow_ms
-                };
+                let blocked_ms =
+                    desk.hub.peers.get(self.peer).map_or(0, |peer| peer.blocked_since_ms);
+                let slow_ms = if blocked_ms == 0 { u64::MAX } else { blocked_ms + timing.slow_ms };
                 self.next_ping_ms.min(slow_ms).min(self.expiry_ms(desk))
             }
-        }
+        };
+        // The oldest operation is the first whose time is over: they all have the same.
+        let oldest = self.operations.front().map_or(u64::MAX, |one| one.started_ms);
+        due_ms.min(oldest.saturating_add(timing.command_ms))
     }
 
-    /// Looks at what is due. Returns whether the session is over.
+    /// Looks at what is due.
     pub(crate) fn handle_due(&mut self, desk: &mut Desk) {
         let now_ms = desk.now.boot_ms;
+        let command_ms = desk.config.timing.command_ms;
+        while let Some(oldest) = self.operations.front()
+            && oldest.started_ms + command_ms <= now_ms
+        {
+            let serial = oldest.serial;
+            self.handle_deadline(desk, serial);
+        }
         match self.phase {
+            _ if self.is_call() => {}
             Phase::Fresh if self.since_ms + desk.config.timing.hello_ms <= now_ms => {
                 self.refuse_with(desk, None, ErrorCode::HelloTimeout);
             }

@@ -58,11 +58,6 @@ impl Shard {
     /// Time passed.
     pub(crate) fn handle_tick(&mut self) {
         let now_ms = self.desk.now.boot_ms;
-        while let Some((peer, serial)) = self.desk.poll_deadline() {
-            if let Some(session) = self.sessions.get_mut(peer as usize) {
-                session.handle_deadline(&mut self.desk, serial);
-            }
-        }
         while let Some(owner) = self.desk.hub.uplink.poll_retry(now_ms) {
             self.retry(owner);
         }

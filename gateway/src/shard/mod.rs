@@ -105,9 +105,7 @@ impl Shard {
         let encoding = entry.outlet.form().encoding();
         session.handle_message(&mut self.desk, encoding, message);
         self.settle();
-        if self.sessions.get(peer as usize).is_some_and(Session::is_closing) {
-            self.arm(peer);
-        }
+        self.arm(peer);
     }
 
     /// A connection is gone.
@@ -131,6 +129,7 @@ impl Shard {
                 assert_eq!(index as u32, peer, "sessions and peers are numbered alike");
                 self.sessions[index].run(&mut self.desk, errand);
                 self.settle();
+                self.arm(peer);
             }
             Some(Err(error)) => self.desk.ask(Effect::Answer(call, Box::new(Err(error)))),
             None if self.awaiting_keys.len() >= AWAITING_KEYS_MAX => {
@@ -225,10 +224,7 @@ impl Shard {
     pub(crate) fn next_wake_ms(&self) -> Option<u64> {
         let drain = self.draining.as_ref().and_then(|left| left.last()).map(|(at_ms, _)| *at_ms);
         let hub = &self.desk.hub;
-        [self.wheel.next_ms(), hub.uplink.next_retry_ms(), self.desk.next_deadline_ms(), drain]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.wheel.next_ms(), hub.uplink.next_retry_ms(), drain].into_iter().flatten().min()
     }
 
     /// After a flush: links whose last bytes were sent are closed, and those that were not read
@@ -255,9 +251,7 @@ impl Shard {
     }
 
     fn arm(&mut self, peer: u32) {
-        if let Some(session) = self.sessions.get(peer as usize)
-            && !session.is_call()
-        {
+        if let Some(session) = self.sessions.get(peer as usize) {
             self.wheel.arm(peer, session.next_due_ms(&self.desk));
         }
     }
@@ -297,6 +291,10 @@ impl Shard {
 
     fn is_here(&self, peer: u32) -> bool {
         self.sessions.contains(peer as usize)
+    }
+
+    fn session(&self, peer: u32) -> Option<&Session> {
+        self.sessions.get(peer as usize)
     }
 
     fn session_count(&self) -> usize {

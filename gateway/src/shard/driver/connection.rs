@@ -38,6 +38,7 @@ impl Future for Connection {
         }
         if let Some(entry) = links.entries.get_mut(self.peer as usize).and_then(Option::take) {
             driver.gate.disconnect(entry.address);
+            driver.connected.decrement(1);
             driver.load.fetch_sub(1, Ordering::Relaxed);
         }
         shard.handle_gone(self.peer);
@@ -69,6 +70,7 @@ impl Driver {
         let mut messages = 0;
         for _ in 0..READS_MAX {
             if !shard.wants_input(peer) {
+                self.received.increment(messages);
                 return Poll::Pending; // woken when the session takes more
             }
             let Some(entry) = links.get(peer) else { return Poll::Ready(()) };

@@ -82,7 +82,7 @@ fn a_call_whose_answer_never_comes_is_unknown() {
     rig.leader.make(CHANNEL, &[testing::user("ada")]);
     rig.leader.silent = true;
     let number = rig.call(call(testing::token("ada"), publish()));
-    rig.pass(10_100);
+    rig.pass(10_500);
     assert_eq!(rig.answers[&number].as_ref().unwrap_err().name, "unknown");
     assert_eq!(rig.shard.session_count(), 0);
 }

@@ -50,6 +50,39 @@ fn what_is_new_in_many_channels_is_sent_at_once() {
 }
 
 #[test]
+fn subscribing_twice_is_one_subscription() {
+    let mut rig = two_members();
+    let ada = rig.client("ada");
+    let subscribe = |id: u32| format!(r#"{{"id":{id},"subscribe":{{"channels":[{{"id":"7"}}]}}}}"#);
+    rig.send(ada, &[subscribe(2), subscribe(3)].join("\n"));
+    assert_eq!(rig.take(ada).len(), 2);
+    rig.block(ada, 0);
+    rig.publish("waits");
+    rig.send(ada, &subscribe(4));
+    rig.unblock(ada);
+    rig.publish("follows");
+    let frames = rig.take(ada);
+    let place = &frames.iter().find(|frame| frame["id"] == 4).unwrap()["ok"]["channels"][0];
+    assert_eq!(*place, json!({"channel": "7", "rev": 2, "head": 3}), "what waits still comes");
+    let revs: Vec<_> = frames.iter().filter_map(|frame| frame["event"]["rev"].as_u64()).collect();
+    assert_eq!(revs, [3, 4]);
+}
+
+#[test]
+fn a_subscription_from_an_earlier_revision_begins_there_anew() {
+    let mut rig = two_members();
+    let ada = rig.reader("ada");
+    rig.publish("one");
+    rig.publish("two");
+    assert_eq!(rig.revs(ada), [3, 4]);
+    rig.send(ada, r#"{"id":3,"subscribe":{"channels":[{"id":"7","from":3}]}}"#);
+    let frames = rig.take(ada);
+    assert_eq!(frames[0]["ok"]["channels"][0]["catching_up"], true);
+    assert_eq!(frames[1]["event"]["rev"], 4);
+    assert_eq!(frames[2]["live"]["rev"], 4);
+}
+
+#[test]
 fn unsubscribing_ends_events_at_once() {
     let mut rig = two_members();
     let ada = rig.reader("ada");
@@ -252,6 +285,32 @@ fn a_subscription_too_many_is_refused_alone() {
     rig.leader.make(ChannelId::new(5_000), &[testing::user("ada")]);
     let ok = rig.ask(ada, r#"{"id":4,"subscribe":{"channels":[{"id":"5000"}]}}"#);
     assert_eq!(ok["ok"]["channels"][0]["error"]["name"], "too_many_subscriptions");
+}
+
+#[test]
+fn a_thousand_channels_and_the_own_inbox_may_be_read_together() {
+    let mut rig = Rig::new();
+    let user = testing::user("ada");
+    for id in 1_000..2_000 {
+        rig.leader.make(ChannelId::new(id), &[user]);
+    }
+    let cursor: Vec<_> = (1_000..2_000).map(|id| format!(r#"["{id}",1]"#)).collect();
+    let resumed = rig.connect();
+    let ok = rig.ask(
+        resumed,
+        &format!(
+            r#"{{"id":1,"hello":{{"token":"{}","resume":{{"incarnation":1,"channels":[{}]}}}}}}"#,
+            testing::token("ada"),
+            cursor.join(",")
+        ),
+    );
+    let mine = rig.client("ada");
+    let all = rig.ask(mine, r#"{"id":2,"subscribe":{"channels":"mine"}}"#);
+    for (places, count) in [(&ok["ok"]["subscribed"], 1_000), (&all["ok"]["channels"], 1_001)] {
+        let places = places.as_array().unwrap();
+        assert_eq!(places.len(), count);
+        assert!(places.iter().all(|place| place["error"].is_null()), "{places:?}");
+    }
 }
 
 #[test]

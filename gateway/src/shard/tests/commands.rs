@@ -108,7 +108,7 @@ fn an_answer_that_never_comes_is_unknown_and_one_never_asked_is_unavailable() {
     rig.send(ada, r#"{"id":3,"history":{"channel":"7"}}"#);
     rig.pass(9_900);
     assert_eq!(rig.take(ada).len(), 0);
-    rig.pass(200);
+    rig.pass(600);
     let errors: Vec<_> = rig.take(ada).iter().map(|frame| frame["error"]["name"].clone()).collect();
     assert_eq!(errors, ["unknown", "unavailable", "unavailable"]);
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{CHANNEL, Rig, hello};
 use crate::{
     auth::{ApiKey, AuthConfig, Authenticator},
+    session::Errand,
     testing,
 };
 
@@ -150,6 +151,21 @@ fn closing_a_users_sessions_reaches_those_that_read_nothing() {
     assert_eq!(rig.take(ada)[0]["error"]["name"], "session_revoked");
     assert_eq!(rig.closed[&ada], CloseCode::Revoked);
     assert!(!rig.closed.contains_key(&bob));
+}
+
+#[test]
+fn no_token_shows_in_what_is_printed_for_debugging() {
+    let mut rig = Rig::new();
+    let peer = rig.connect();
+    rig.down = true;
+    rig.shard.handle_message(peer, hello("ada").as_bytes());
+    let printed = format!("{:?}", rig.shard.session(peer));
+    assert!(printed.contains("SignIn"), "the sign-in is under way");
+    assert!(!printed.contains(&testing::token("ada")));
+    let errand = Errand::CloseSessions { token: "a token".into(), user: testing::user("ada") };
+    assert!(!format!("{errand:?}").contains("a token"));
+    let config = AuthConfig { development_secret: Some(vec![201; 32]), ..AuthConfig::default() };
+    assert!(!format!("{config:?}").contains("201"));
 }
 
 #[test]
