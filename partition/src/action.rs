@@ -1,6 +1,7 @@
 //! What a partition asks of its driver.
 
 use bytes::Bytes;
+use chappe_protocol::{ChannelId, Rev};
 use chappe_storage::{
     log::Offset,
     store::{Key, Mutation, Row, Scan},
@@ -71,6 +72,15 @@ pub enum Action {
         name: String,
         /// What it must hold.
         value: Bytes,
+    },
+    /// Drop a channel's events up to a revision ([`crate::Partition::handle_written`]).
+    ExpireEvents {
+        /// Comes back with the outcome.
+        token: u64,
+        /// The channel.
+        channel: ChannelId,
+        /// The last event of a bucket.
+        up_to: Rev,
     },
     /// Send a command to the leader of an inbox ([`crate::Partition::handle_relayed`]). Its token
     /// is the driver's to set.

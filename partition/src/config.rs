@@ -80,6 +80,8 @@ pub struct Bounds {
     /// An idle partition appends a beat this often, so that its last record does not keep a shared
     /// log from being trimmed.
     pub refresh_ms: u64,
+    /// A channel's event references are kept at least this long, by the wall clock.
+    pub events_keep_ms: u64,
     /// Most outbox rows held in memory; further ones are read from the store later.
     pub outbox_rows_max: usize,
     /// Most relayed facts under way.
@@ -106,6 +108,7 @@ impl Default for Bounds {
             heads_ms: 1_500,
             trim_ms: 10_000,
             refresh_ms: 60 * 60 * 1_000,
+            events_keep_ms: 30 * 24 * 60 * 60 * 1_000,
             outbox_rows_max: 10_000,
             relays_max: 64,
             page_bytes_max: 512 * 1024,

@@ -235,6 +235,7 @@ impl Partition {
         self.drain_slots(now);
         self.jobs.clear();
         self.freeing = Default::default();
+        self.expiry.interrupt();
         self.retained.clear();
         self.projection.interrupt();
         self.relay.stop();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chappe_protocol::{ChannelId, SessionId};
 use chappe_storage::store::Key;
 
-use crate::{names::NameJob, read::Page};
+use crate::{expiry::ExpiryJob, names::NameJob, read::Page};
 
 pub(crate) struct Jobs {
     next: u64,
@@ -28,6 +28,8 @@ pub(crate) enum Job {
     Outbox,
     /// The rows that a batch of facts changes, their writing, their checkpoint.
     Projection,
+    /// A channel's oldest events, and whether they go.
+    Expiry(ExpiryJob),
     /// The removal of outbox rows that were sent.
     Sent,
 }

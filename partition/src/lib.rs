@@ -20,6 +20,7 @@ mod confirm;
 pub mod count;
 mod decide;
 mod event;
+mod expiry;
 mod halt;
 mod hand_over;
 mod hot;

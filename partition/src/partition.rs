@@ -13,6 +13,7 @@ use crate::{
     config::{Assignment, Config, Leadership, Now},
     confirm::Flight,
     count::Count,
+    expiry::Expiry,
     halt::Halt,
     hot::Hot,
     id_map::{IdMap, id_map},
@@ -59,6 +60,7 @@ pub struct Partition {
     pub(crate) projection: Projection,
     pub(crate) relay: Relay,
     pub(crate) freeing: Freeing,
+    pub(crate) expiry: Expiry,
     /// Publishes are refused, with this time to wait: the projection is behind.
     pub(crate) behind_ms: Option<u64>,
     pub(crate) actions: VecDeque<Action>,
@@ -138,6 +140,7 @@ impl Partition {
             projection: Projection::new(config.id),
             relay: Relay::new(seed, bounds.outbox_rows_max, bounds.relays_max),
             freeing: Freeing::default(),
+            expiry: Expiry::default(),
             behind_ms: None,
             actions: VecDeque::new(),
             scratch: Vec::new(),

@@ -36,17 +36,19 @@ impl Partition {
             Job::Page(page) => self.page_found(now, token, *page, found),
             Job::Outbox => self.outbox_found(now, found),
             Job::Projection => self.projection_found(now, found),
+            Job::Expiry(job) => self.expiry_found(now, job, found),
             Job::Sent => {}
         }
         self.forget_projected();
         self.proceed(now);
     }
 
-    /// Says how [`Action::WriteStore`] or [`Action::ReleaseName`] ended.
+    /// Says how [`Action::WriteStore`], [`Action::ReleaseName`] or [`Action::ExpireEvents`] ended.
     pub fn handle_written(&mut self, now: Now, token: u64, result: Result<(), StoreError>) {
         match self.jobs.end(token) {
             Some(Job::Projection) => self.projection_written(now, result),
             Some(Job::Sent) => self.sent_removed(now, result),
+            Some(Job::Expiry(job)) => self.events_expired(job, result),
             Some(Job::Name(job)) => self.name_released(now, job, result),
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chappe_partition::{StoreFound, StoreRead};
-use chappe_protocol::PartitionId;
+use chappe_protocol::{ChannelId, PartitionId, Rev};
 use chappe_storage::{
     log::{Log, Offset, ReadError},
     store::{Mutation, Store, StoreError, UniqueKey},
@@ -103,6 +103,19 @@ impl Calls {
         self.store_call(
             move |store| async move { store.release(UniqueKey::ChannelName(name), value).await },
             move |released| Input::Written(partition, token, released),
+        );
+    }
+
+    pub(super) fn expire_events(
+        &self,
+        partition: PartitionId,
+        token: u64,
+        channel: ChannelId,
+        up_to: Rev,
+    ) {
+        self.store_call(
+            move |store| async move { store.expire_events(channel, up_to).await },
+            move |expired| Input::Written(partition, token, expired),
         );
     }
 

@@ -224,6 +224,9 @@ impl Driver {
             Action::ReleaseName { token, name, value } => {
                 self.calls.release_name(id, token, name, value);
             }
+            Action::ExpireEvents { token, channel, up_to } => {
+                self.calls.expire_events(id, token, channel, up_to);
+            }
             Action::Relay { token, command } => self.relays.send(id, token, command),
             Action::Respond { pipe, response } => {
                 if !self.pipes.send(pipe, response) {

@@ -165,6 +165,7 @@ impl Partition {
             self.projection.bytes -= step.bytes;
             self.projection.facts -= 1;
             last_of.insert(fact.channel, fact.rev);
+            self.expiry.projected(fact);
         }
         self.projection.unsaved = true;
         let reads_below = self.jobs.upcoming();
@@ -172,6 +173,7 @@ impl Partition {
             self.retained.push(Projected { reads_below, channel, up_to });
         }
         self.forget_projected();
+        self.expire_events();
         let sends = !batch.outbox.is_empty();
         self.relay.offer(&batch.outbox);
         if sends {

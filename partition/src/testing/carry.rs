@@ -49,6 +49,9 @@ impl World {
             Action::ReleaseName { token, name, value } => {
                 this.store_calls.push_back((partition, StoreCall::Release(token, name, value)));
             }
+            Action::ExpireEvents { token, channel, up_to } => {
+                this.store_calls.push_back((partition, StoreCall::Expire(token, channel, up_to)));
+            }
             Action::Relay { token, mut command } => {
                 command.token = self.token();
                 self.relays.insert(command.token, (node, partition, token));
@@ -95,6 +98,9 @@ impl World {
             StoreCall::Read(token, read) => core.handle_found(now, token, self.store.read(read)),
             StoreCall::Write(token, rows) => {
                 core.handle_written(now, token, self.store.write(rows))
+            }
+            StoreCall::Expire(token, channel, up_to) => {
+                core.handle_written(now, token, self.store.expire(channel, up_to));
             }
             StoreCall::Claim(token, name, value) => {
                 core.handle_name_claimed(now, token, self.store.claim(&name, &value));

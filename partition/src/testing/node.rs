@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use chappe_protocol::PartitionId;
+use chappe_protocol::{ChannelId, PartitionId, Rev};
 use chappe_storage::{log::AppendRefused, store::Mutation};
 
 use crate::{action::StoreRead, partition::Partition};
@@ -45,6 +45,7 @@ pub struct Flying {
 pub enum StoreCall {
     Read(u64, StoreRead),
     Write(u64, Vec<Mutation>),
+    Expire(u64, ChannelId, Rev),
     Claim(u64, String, Bytes),
     Release(u64, String, Bytes),
 }

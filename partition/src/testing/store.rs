@@ -96,6 +96,17 @@ impl SimStore {
         Ok(())
     }
 
+    pub(super) fn expire(&mut self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError> {
+        if self.down {
+            return down();
+        }
+        let kept_from = Rev::new((up_to.get() + 1) / 4_096 * 4_096);
+        self.rows.retain(
+            |key, _| !matches!(key, Key::Event(of, rev) if *of == channel && *rev < kept_from),
+        );
+        Ok(())
+    }
+
     pub(super) fn claim(&mut self, name: &str, value: &Bytes) -> Result<Claimed, StoreError> {
         if self.down {
             return down();

@@ -167,6 +167,34 @@ fn events_that_are_no_longer_kept_reset_the_reader() {
 }
 
 #[test]
+fn whole_buckets_of_old_events_go_when_the_channel_completes_another() {
+    let bounds = Bounds { events_keep_ms: 3_600_000, ..Bounds::default() };
+    let mut world = World::with_bounds(Leadership::Lock, 1, 1, bounds);
+    let (ann, channel) = begin(&mut world);
+    let mut i = 0;
+    let mut publish_up_to = |world: &mut World, rev: u64| {
+        while world.core(0).slots[&channel].told.get() < rev {
+            i += 1;
+            ann.publish(world, &format!("m{i}"), channel, "x");
+        }
+        world.pass(1_000);
+    };
+    publish_up_to(&mut world, 5_000);
+    world.trace.clear();
+    ann.events(&mut world, "young", channel, 0);
+    world.freeze(3_700_000);
+    publish_up_to(&mut world, 8_192);
+    ann.events(&mut world, "old", channel, 0);
+    ann.events(&mut world, "kept", channel, 4_095);
+    ann.history(&mut world, "page", channel);
+    let lines: Vec<_> = world.trace.lines.iter().filter(|line| !line.starts_with('m')).collect();
+    assert!(lines[0].starts_with("young: events [1 channel.created"));
+    assert_eq!(lines[1], "old: events reset to 8192");
+    assert!(lines[2].starts_with("kept: events [4096 message.created"));
+    assert!(lines[3].starts_with("page: messages … ["));
+}
+
+#[test]
 fn a_page_of_events_ends_when_it_is_large_enough() {
     let bounds = Bounds { page_bytes_max: 1_000, ..Bounds::default() };
     let mut world = World::with_bounds(Leadership::Lock, 1, 1, bounds);
