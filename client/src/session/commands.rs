@@ -312,6 +312,11 @@ impl Commands {
         deadline.into_iter().chain(wait).min()
     }
 
+    /// How many commands were sent on this connection and are unanswered.
+    pub(super) fn under_way(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// How many commands are unanswered.
     pub(super) fn len(&self) -> usize {
         self.pending.len()

@@ -38,7 +38,9 @@ impl Bench {
     pub(crate) fn start(&self, url: &str, words: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chappe-load"));
         command.args(words.split_whitespace()).args(["--url", url]);
-        command.arg("--secret").arg(self.path("secret"));
+        if !words.contains("--secret") {
+            command.arg("--secret").arg(self.path("secret"));
+        }
         command.arg("--json").arg(self.path("report.json"));
         if !words.starts_with("audit") {
             command.args(["--lag-max", "60s"]);

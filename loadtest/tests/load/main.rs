@@ -5,6 +5,7 @@
 mod broken;
 mod command;
 mod proxy;
+mod real;
 mod restart;
 mod server;
 mod status;

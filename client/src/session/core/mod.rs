@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use chappe_protocol::{
     ChannelId, ClientFrame, CloseCode, Command, ErrorCode, Nonce, Rev,
-    command::{Pong, Refresh},
+    command::{Ping, Pong, Refresh},
     limits,
     reply::HelloReply,
 };
@@ -62,6 +62,12 @@ pub struct Answer {
     pub overtaken: bool,
 }
 
+/// With commands under way and nothing heard for this long, the server is asked whether it is
+/// there: a QUIC server that was killed, or a network that swallows everything, says nothing.
+const PROBE_AFTER_MS: u64 = 5_000;
+/// And with no answer to that either, the connection is given up.
+const UNANSWERED_MAX_MS: u64 = 15_000;
+
 /// What the core gives out.
 #[derive(Debug)]
 pub(crate) enum Output {
@@ -72,15 +78,15 @@ pub(crate) enum Output {
 #[derive(Debug)]
 enum Phase {
     /// No connection; the next attempt is due at this time.
-    Down {
-        connect_at_ms: u64,
-    },
+    Down { connect_at_ms: u64 },
     /// An attempt is under way.
     Connecting,
     Up {
         since_ms: u64,
         heard_at_ms: u64,
         dead_after_ms: u64,
+        /// The server was asked since it was last heard.
+        probed: bool,
     },
     /// Over for good.
     Finished(Error),
@@ -154,7 +160,8 @@ impl Core {
     pub(crate) fn handle_connected(&mut self, now_ms: u64, hello: &HelloReply) {
         assert!(matches!(self.phase, Phase::Connecting), "nobody asked for a connection");
         let dead_after_ms = (f64::from(hello.ping_ms.max(1)) * DEAD_AFTER_PINGS) as u64;
-        self.phase = Phase::Up { since_ms: now_ms, heard_at_ms: now_ms, dead_after_ms };
+        self.phase =
+            Phase::Up { since_ms: now_ms, heard_at_ms: now_ms, dead_after_ms, probed: false };
         self.connections += 1;
         self.expired = false;
         self.hangs_up = false;
@@ -293,8 +300,19 @@ impl Core {
         while let Some((channel, held, head)) = self.subscriptions.poll_behind(now_ms) {
             self.mend(now_ms, channel, Anomaly::Behind { channel, held, head });
         }
-        if let Phase::Up { heard_at_ms, dead_after_ms, .. } = self.phase {
-            self.hangs_up |= now_ms.saturating_sub(heard_at_ms) >= dead_after_ms;
+        self.listen(now_ms);
+    }
+
+    /// Gives a connection up on which nothing is heard, after having asked if something is to be
+    /// heard.
+    fn listen(&mut self, now_ms: u64) {
+        let under_way = self.commands.under_way() > 0;
+        let Phase::Up { heard_at_ms, dead_after_ms, probed, .. } = &mut self.phase else { return };
+        let silent_ms = now_ms.saturating_sub(*heard_at_ms);
+        self.hangs_up |= silent_ms >= *dead_after_ms;
+        self.hangs_up |= under_way && *probed && silent_ms >= UNANSWERED_MAX_MS;
+        if under_way && silent_ms >= PROBE_AFTER_MS && !std::mem::replace(probed, true) {
+            self.commands.push_own(Ping {}.into(), 0);
         }
     }
 
@@ -344,7 +362,14 @@ impl Core {
     pub(crate) fn poll_timeout(&self, now_ms: u64) -> Option<u64> {
         let phase = match self.phase {
             Phase::Down { connect_at_ms } => Some(connect_at_ms),
-            Phase::Up { heard_at_ms, dead_after_ms, .. } => Some(heard_at_ms + dead_after_ms),
+            Phase::Up { heard_at_ms, dead_after_ms, probed, .. } => {
+                let silent_ms = match (self.commands.under_way(), probed) {
+                    (0, _) => dead_after_ms,
+                    (_, false) => PROBE_AFTER_MS.min(dead_after_ms),
+                    (_, true) => UNANSWERED_MAX_MS.min(dead_after_ms),
+                };
+                Some(heard_at_ms + silent_ms)
+            }
             Phase::Connecting | Phase::Finished(_) => None,
         };
         let commands = self.commands.next_due_ms(now_ms);

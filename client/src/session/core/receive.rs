@@ -21,8 +21,8 @@ use crate::{
 impl Core {
     /// A frame came.
     pub(crate) fn handle_frame(&mut self, now_ms: u64, frame: Frame) {
-        if let Phase::Up { heard_at_ms, .. } = &mut self.phase {
-            *heard_at_ms = now_ms;
+        if let Phase::Up { heard_at_ms, probed, .. } = &mut self.phase {
+            (*heard_at_ms, *probed) = (now_ms, false);
         }
         if let Incoming::Ok { id } = frame.incoming() {
             return self.handle_ok(now_ms, *id, frame);

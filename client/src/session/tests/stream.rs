@@ -417,6 +417,40 @@ fn a_silent_connection_is_given_up() {
 }
 
 #[test]
+fn a_connection_that_owes_an_answer_is_asked_and_then_given_up() {
+    let mut script = Script::connected();
+    script.submit(publish(A), Some("1"));
+    script.sent();
+    script.pass(4_999);
+    assert!(script.sent().is_empty());
+    script.pass(1);
+    assert_eq!(script.sent_one().command.name(), "ping");
+    script.pass(9_000);
+    assert_eq!(script.core.poll_hang_up(), None);
+    script.pass(1_000);
+    assert!(script.core.poll_hang_up().is_some());
+    script.lose();
+    script.connect(Vec::new());
+    let again = script.sent();
+    let names: Vec<&str> = again.iter().map(|frame| frame.command.name()).collect();
+    assert_eq!(names, ["publish"], "the question is forgotten, the command is not");
+}
+
+#[test]
+fn a_slow_answer_costs_no_connection_as_long_as_the_server_speaks() {
+    let mut script = Script::connected();
+    script.submit(publish(A), Some("1"));
+    script.sent();
+    for _ in 0..3 {
+        script.pass(5_000);
+        let id = script.sent_one().id;
+        script.ok(id, Reply::Done(chappe_protocol::reply::Done {}));
+    }
+    assert_eq!(script.core.poll_hang_up(), None);
+    assert!(script.output().1.is_empty(), "the owner is not told of the questions");
+}
+
+#[test]
 fn an_event_of_a_later_version_has_its_place_in_the_order() {
     let mut script = Script::connected();
     script.subscribe(&[(A, 1)]);
