@@ -139,7 +139,7 @@ impl Server {
         tls: Option<&Certificate>,
         cores: Cores,
     ) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("chappe-bench-").tempdir_in(dir)?;
+        let folder = tempfile::Builder::new().prefix("measured-").tempdir_in(dir)?;
         let config = folder.path().join("chappe.toml");
         fs::write(&config, configuration(tls))?;
         let log = folder.path().join("server.log");

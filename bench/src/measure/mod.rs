@@ -18,6 +18,10 @@ use crate::{cpu::Cores, report::Row};
 pub(crate) enum Measure {
     /// Encode and decode
     Codec,
+    /// Allocations of an event
+    Allocations,
+    /// Append to the embedded log
+    LogAppend,
     /// One message to a thousand subscribers
     Fanout,
     /// Acknowledged durable publishes
@@ -64,6 +68,8 @@ impl Measure {
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>> {
         match self {
             Self::Codec => kept::codec(setting),
+            Self::Allocations => kept::allocations(),
+            Self::LogAppend => kept::log_append(setting),
             Self::Fanout => fanout::run(setting),
             Self::Publish => publish::run(setting),
             Self::Connect => connect::run(setting),
