@@ -74,12 +74,7 @@ impl Partition {
         self.proceed(now);
     }
 
-    /// Offers a fact. `to` is who asked for it.
-    pub(crate) fn offer_fact(&mut self, now: Now, fact: Fact, to: Option<To>) {
-        self.offer(now, Record::Fact(Arc::new(fact)), to);
-    }
-
-    /// Offers any record.
+    /// Offers a record. `to` is who asked for it, if it is a fact.
     pub(crate) fn offer(&mut self, now: Now, record: Record, to: Option<To>) {
         assert!(self.offered.is_none(), "one record is offered at a time");
         self.scratch.clear();

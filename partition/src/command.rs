@@ -1,5 +1,7 @@
 //! A command's way to its fact: may it be decided now, was it decided before, what is decided.
 
+use std::sync::Arc;
+
 use chappe_protocol::{
     ChannelId, ErrorCode, Nonce, Rev, SessionId, UserId, limits::NONCE_AGE_MS_MAX, reply::Change,
 };
@@ -16,7 +18,7 @@ use crate::{
     hot::Known,
     names::Named,
     partition::{Partition, Phase},
-    record::{Digest, Fact},
+    record::{Digest, Fact, Record},
     row::{EventRow, RowValue},
     slot::Waiting,
 };
@@ -53,7 +55,7 @@ impl Partition {
         let Request::Command(command) = &waiting.request else { return };
         let named = self.take_named(channel, session);
         match self.decide(now, command, named) {
-            Ok(Decision::Append(fact)) => self.offer_fact(now, *fact, Some(to)),
+            Ok(Decision::Append(fact)) => self.offer(now, Record::Fact(fact), Some(to)),
             Ok(Decision::Again(change)) => self.push(Out::Again(to, change)),
             Ok(Decision::Row(key)) => {
                 if self.jobs.len() >= self.config.bounds.reads_max {
@@ -139,7 +141,7 @@ impl Partition {
             Verdict::Need(Need::Row(key)) => return Ok(Decision::Row(key)),
             Verdict::Need(Need::Name(name)) => return Ok(Decision::Name(name)),
         };
-        Ok(Decision::Append(Box::new(Fact {
+        Ok(Decision::Append(Arc::new(Fact {
             mark: self.lead.mark(now),
             channel,
             rev: state.head.rev.next(),
@@ -205,7 +207,7 @@ impl Partition {
 }
 
 enum Decision {
-    Append(Box<Fact>),
+    Append(Arc<Fact>),
     Again(Change),
     Row(Key),
     Name(chappe_protocol::ChannelName),

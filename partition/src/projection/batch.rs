@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use chappe_protocol::{ChannelId, ChannelName, PartitionId};
-use chappe_storage::store::{Key, Mutation, Row};
+use chappe_storage::store::{Key, Mutation, Row, Stamp};
 
 use super::{Sendable, Step};
 use crate::{
@@ -20,13 +20,20 @@ pub(super) struct Batch {
     pub(super) steps: usize,
     /// The rows that have to be read first.
     pub(super) wanted: Vec<Key>,
-    rows: IdMap<Key, StampedRow>,
+    rows: IdMap<Key, BatchRow>,
     /// Names that its facts gave up.
     pub(super) freed: VecDeque<(ChannelId, ChannelName)>,
     /// Channels that its facts deleted.
     pub(super) deleted: VecDeque<(std::sync::Arc<Fact>, chappe_storage::log::Offset)>,
     /// The outbox rows that it writes.
     pub(super) outbox: Vec<Sendable>,
+}
+
+/// A row that several facts of a batch may touch.
+struct BatchRow {
+    row: StampedRow,
+    /// A fact of this batch did.
+    changed: bool,
 }
 
 impl Batch {
@@ -51,6 +58,9 @@ impl Batch {
             bytes += step.bytes;
             let Some(fact) = &step.fact else { continue };
             touches(fact, partition, &mut |Touch { key, needs_row }| {
+                if is_written_once(&key) {
+                    return;
+                }
                 let known = made.insert(key, ()).is_some();
                 if needs_row && !known {
                     batch.wanted.push(key);
@@ -74,7 +84,7 @@ impl Batch {
             let Some(row) = row else { continue };
             let row = StampedRow::decode(key, &row)
                 .map_err(|_| Halt::Store(format!("a row of {:?}", key.table())))?;
-            self.rows.insert(*key, row);
+            self.rows.insert(*key, BatchRow { row, changed: false });
         }
         Ok(())
     }
@@ -85,50 +95,77 @@ impl Batch {
         steps: impl Iterator<Item = &'a Step>,
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<Mutation>, Halt> {
-        let mut changed: Vec<Key> = Vec::new();
+        let mut mutations = Vec::with_capacity(2 * self.steps);
+        let mut changed: Vec<Key> = Vec::with_capacity(self.steps);
         for step in steps {
             let Some(fact) = &step.fact else { continue };
             let stamp = stamp(fact);
             let mut failed = None;
             touches(fact, self.partition, &mut |Touch { key, .. }| {
-                let old = self.rows.get(&key);
-                // What the row includes already, from a projection before a crash, stays.
-                if failed.is_some() || old.is_some_and(|old| old.stamp >= stamp) {
+                if failed.is_some() {
                     return;
                 }
-                let old = self.rows.remove(&key).map(|old| old.value);
-                match project(fact, step.offset, &key, old) {
-                    Ok(value) => drop(self.rows.insert(key, StampedRow { stamp, value })),
+                if is_written_once(&key) {
+                    match project(fact, step.offset, &key, None) {
+                        Ok(value) => mutations.push(self.mutation(key, stamp, &value, scratch)),
+                        Err(missing) => failed = Some(missing),
+                    }
+                    return;
+                }
+                // What the row includes already, from a projection before a crash, stays.
+                if self.rows.get(&key).is_some_and(|old| old.row.stamp >= stamp) {
+                    return;
+                }
+                let old = self.rows.remove(&key);
+                if old.as_ref().is_none_or(|old| !old.changed) {
+                    changed.push(key);
+                }
+                match project(fact, step.offset, &key, old.map(|old| old.row.value)) {
+                    Ok(value) => {
+                        let row = StampedRow { stamp, value };
+                        self.rows.insert(key, BatchRow { row, changed: true });
+                    }
                     Err(missing) => failed = Some(missing),
                 }
-                changed.push(key);
             });
             if let Some(missing) = failed {
                 return Err(Halt::MissingRow(missing));
             }
         }
-        let mut written: IdMap<Key, ()> = id_map(0);
-        changed.retain(|key| written.insert(*key, ()).is_none());
-        let mut mutations = Vec::with_capacity(changed.len());
         for key in changed {
-            let Some(StampedRow { stamp, value }) = self.rows.get(&key) else { continue };
-            if let RowValue::Outbox(row) = value {
-                self.outbox.push(Sendable { key, stamp: *stamp, row: *row });
-            }
-            let value = Some(value.encode(scratch));
-            mutations.push(Mutation { key, stamp: *stamp, value });
+            let Some(BatchRow { row, .. }) = self.rows.get(&key) else { continue };
+            let value = Some(row.value.encode(scratch));
+            mutations.push(Mutation { key, stamp: row.stamp, value });
         }
         Ok(mutations)
     }
 
     /// A row as it will be.
     pub(super) fn row(&self, key: &Key) -> Option<&RowValue> {
-        self.rows.get(key).map(|row| &row.value)
+        self.rows.get(key).map(|row| &row.row.value)
+    }
+
+    fn mutation(
+        &mut self,
+        key: Key,
+        stamp: Stamp,
+        value: &RowValue,
+        scratch: &mut Vec<u8>,
+    ) -> Mutation {
+        if let RowValue::Outbox(row) = value {
+            self.outbox.push(Sendable { key, stamp, row: *row });
+        }
+        Mutation { key, stamp, value: Some(value.encode(scratch)) }
     }
 
     fn frees(&mut self, fact: &Fact, name: Option<&ChannelName>) {
         self.freed.extend(name.map(|name| (fact.channel, name.clone())));
     }
+}
+
+/// Whether one fact alone writes the row under this key: it needs no folding.
+const fn is_written_once(key: &Key) -> bool {
+    matches!(key, Key::Event(..) | Key::Outbox { .. } | Key::Mention(..))
 }
 
 /// Whether somebody waits for what follows from this fact.
