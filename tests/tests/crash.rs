@@ -97,7 +97,10 @@ async fn everything_acknowledged_survives_kill_9_under_load() {
         server.restart().await;
         let ended = tokio::time::timeout(ROUND_TIMEOUT, load.wait()).await;
         let status = ended.expect("the load comes back and ends").unwrap();
-        assert!(status.success(), "round {round}: the load's own audit: {status}");
+        // 98 says that the machine was too busy for the schedule: its latencies mean nothing, and
+        // its audit, which was clean, still does.
+        let clean = matches!(status.code(), Some(0 | 98));
+        assert!(clean, "round {round}: the load's own audit: {status}");
         let totals = audit(&server, &ledger, &folder.path().join("audit.json")).await;
         let total = |name: &str| totals[name].as_u64().unwrap();
         assert!(total("acked") > at_kill.acked as u64, "round {round}: the load came back");
