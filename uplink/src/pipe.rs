@@ -4,16 +4,16 @@
 //! broker at most its pipe's budget, and then the pipe ends.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::mpsc;
 
 use crate::{Request, Response};
 
@@ -42,40 +42,59 @@ pub struct Closed;
 
 /// Makes one direction of a pipe, which holds at most `weight_max` of what is sent.
 pub fn pipe<T>(weight_max: usize) -> (Sender<T>, Receiver<T>) {
-    // Every item weighs at least one, so the count can never pass the weight.
-    let (sender, receiver) = mpsc::channel(weight_max);
     let shared = Arc::new(Shared {
+        items: Mutex::new(VecDeque::new()),
         weight: AtomicUsize::new(0),
         weight_max,
         closed: AtomicBool::new(false),
-        ended: AtomicWaker::new(),
+        senders: AtomicUsize::new(1),
+        receiver: AtomicWaker::new(),
     });
-    (Sender { items: sender, shared: Arc::clone(&shared) }, Receiver { items: receiver, shared })
+    (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
 
-struct Shared {
+struct Shared<T> {
+    /// Bounded by their weight; each weighs at least one.
+    items: Mutex<VecDeque<(usize, T)>>,
     weight: AtomicUsize,
     weight_max: usize,
     closed: AtomicBool,
-    /// Wakes the receiver when the pipe is closed under it.
-    ended: AtomicWaker,
+    senders: AtomicUsize,
+    receiver: AtomicWaker,
+}
+
+impl<T> Shared<T> {
+    fn items(&self) -> MutexGuard<'_, VecDeque<(usize, T)>> {
+        // A panic cannot leave the queue half changed.
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The sending end. Clones send into the same pipe.
 pub struct Sender<T> {
-    items: mpsc::Sender<(usize, T)>,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<T>>,
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { items: self.items.clone(), shared: Arc::clone(&self.shared) }
+        self.shared.senders.fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<T> Sender<T> {
     /// Sends one item of the given weight (its bytes, about; at least one). Does not wait.
     pub fn send(&self, item: T, weight: usize) -> Result<(), SendError<T>> {
+        self.send_quietly(item, weight)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// The same without waking the receiver, who may not see the item before [`Sender::wake`].
+    ///
+    /// For several at once: woken by the first, a receiver on the same core would run before the
+    /// second is sent, and do the work of a batch for one.
+    pub fn send_quietly(&self, item: T, weight: usize) -> Result<(), SendError<T>> {
         let weight = weight.clamp(1, self.shared.weight_max);
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(SendError::Closed(item));
@@ -85,26 +104,25 @@ impl<T> Sender<T> {
             self.shared.weight.fetch_sub(weight, Ordering::AcqRel);
             return Err(SendError::Full(item));
         }
-        match self.items.try_send((weight, item)) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full((_, item))) => {
-                self.shared.weight.fetch_sub(weight, Ordering::AcqRel);
-                Err(SendError::Full(item))
-            }
-            Err(mpsc::error::TrySendError::Closed((_, item))) => Err(SendError::Closed(item)),
-        }
+        self.shared.items().push_back((weight, item));
+        Ok(())
+    }
+
+    /// Wakes the receiver for what was sent quietly.
+    pub fn wake(&self) {
+        self.shared.receiver.wake();
     }
 
     /// Ends the pipe: nothing more is taken, and the receiver hears the end at once, without what
     /// still waits.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        self.shared.ended.wake();
+        self.shared.receiver.wake();
     }
 
     /// Whether the pipe has ended.
     pub fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire) || self.items.is_closed()
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     /// What waits, by weight.
@@ -113,10 +131,17 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if self.shared.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.receiver.wake(); // it hears what waits, and then the end
+        }
+    }
+}
+
 /// The receiving end.
 pub struct Receiver<T> {
-    items: mpsc::Receiver<(usize, T)>,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<T>>,
 }
 
 impl<T> Receiver<T> {
@@ -135,21 +160,24 @@ impl<T> Receiver<T> {
         out: &mut Vec<T>,
         limit: usize,
     ) -> Poll<Result<(), Closed>> {
-        // Registered before the flag is read: a close in between wakes.
-        self.shared.ended.register(cx.waker());
+        // Registered before anything is looked at: what comes in between wakes.
+        self.shared.receiver.register(cx.waker());
         if self.shared.closed.load(Ordering::Acquire) {
             return Poll::Ready(Err(Closed));
         }
-        let Some(first) = ready!(self.items.poll_recv(cx)) else {
-            return Poll::Ready(Err(Closed));
-        };
-        let mut weight = first.0;
-        out.push(first.1);
-        for _ in 1..limit {
-            let Ok((item_weight, item)) = self.items.try_recv() else { break };
-            weight += item_weight;
-            out.push(item);
+        // Read before the items: what the last sender sent is there once it is seen to be gone.
+        let senders = self.shared.senders.load(Ordering::Acquire);
+        let mut items = self.shared.items();
+        if items.is_empty() {
+            return if senders == 0 { Poll::Ready(Err(Closed)) } else { Poll::Pending };
         }
+        let taken = items.len().min(limit.max(1));
+        let mut weight = 0;
+        out.extend(items.drain(..taken).map(|(item_weight, item)| {
+            weight += item_weight;
+            item
+        }));
+        drop(items);
         self.shared.weight.fetch_sub(weight, Ordering::AcqRel);
         Poll::Ready(Ok(()))
     }
@@ -158,12 +186,50 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
+        self.shared.items().clear(); // nobody will take them
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{pin::Pin, sync::atomic::AtomicBool, task::Wake};
+
     use super::*;
+
+    /// A task that is polled by hand.
+    struct Task<F: Future> {
+        future: Pin<Box<F>>,
+        woken: Arc<Woken>,
+        output: Option<F::Output>,
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn by_hand<F: Future>(future: F) -> Task<F> {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        Task { future: Box::pin(future), woken, output: None }
+    }
+
+    impl<F: Future> Task<F> {
+        fn poll(&mut self) -> bool {
+            let waker = Arc::clone(&self.woken).into();
+            if let Poll::Ready(output) = self.future.as_mut().poll(&mut Context::from_waker(&waker))
+            {
+                self.output = Some(output);
+            }
+            self.output.is_some()
+        }
+
+        fn is_woken(&self) -> bool {
+            self.woken.0.load(Ordering::SeqCst)
+        }
+    }
 
     #[tokio::test]
     async fn a_full_pipe_refuses_and_takes_again_once_it_was_read() {
@@ -174,6 +240,53 @@ mod tests {
         assert_eq!(receiver.recv(&mut out, 8).await, Ok(()));
         assert_eq!(out, ['a']);
         assert!(sender.send('b', 6).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_quietly_is_heard_at_the_wake_and_together() {
+        let (sender, mut receiver) = pipe(10);
+        let mut reading = by_hand(async move {
+            let mut out = Vec::new();
+            receiver.recv(&mut out, 8).await.map(|()| out)
+        });
+        assert!(!reading.poll());
+        assert!(sender.send_quietly('a', 1).is_ok() && sender.send_quietly('b', 1).is_ok());
+        assert!(!reading.is_woken());
+        sender.wake();
+        assert!(reading.is_woken() && reading.poll());
+        assert_eq!(reading.output, Some(Ok(vec!['a', 'b'])));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_heard_after_the_last_sender_is_gone() {
+        let (sender, mut receiver) = pipe(10);
+        let other = sender.clone();
+        assert!(sender.send('a', 1).is_ok());
+        drop((sender, other));
+        let mut out = Vec::new();
+        assert_eq!(receiver.recv(&mut out, 8).await, Ok(()));
+        assert_eq!(receiver.recv(&mut out, 8).await, Err(Closed));
+        assert_eq!(out, ['a']);
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_waits_hears_of_the_last_senders_end() {
+        let (sender, mut receiver) = pipe::<char>(10);
+        let waiting = tokio::spawn(async move { receiver.recv(&mut Vec::new(), 8).await });
+        tokio::task::yield_now().await;
+        drop(sender);
+        assert_eq!(waiting.await.ok(), Some(Err(Closed)));
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_takes_nothing_and_keeps_nothing() {
+        let (sender, receiver) = pipe(10);
+        let item = Arc::new(());
+        assert!(sender.send(Arc::clone(&item), 1).is_ok());
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&item), 1);
+        assert!(sender.is_closed());
+        assert!(matches!(sender.send(item, 1), Err(SendError::Closed(_))));
     }
 
     #[tokio::test]

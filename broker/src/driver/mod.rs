@@ -204,6 +204,7 @@ impl Driver {
             }
             self.deadlines_ms[index] = self.partitions[index].deadline(now());
         }
+        self.pipes.wake();
     }
 
     fn carry_out(&mut self, index: usize, action: Action) {

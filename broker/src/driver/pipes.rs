@@ -20,11 +20,13 @@ pub(super) struct Pipes {
     shared: Arc<Shared>,
     inbox: Inbox,
     open: HashMap<PipeId, Sender<Response>>,
+    /// Those whose readers were not woken yet for what was sent in this round.
+    unwoken: Vec<PipeId>,
 }
 
 impl Pipes {
     pub(super) fn new(driver: usize, shared: Arc<Shared>, inbox: Inbox) -> Self {
-        Self { driver, shared, inbox, open: HashMap::new() }
+        Self { driver, shared, inbox, open: HashMap::new(), unwoken: Vec::new() }
     }
 
     pub(super) fn opened(
@@ -49,15 +51,29 @@ impl Pipes {
     }
 
     /// Sends a response; false if the pipe cannot take it, and so has to end: nothing is skipped.
-    pub(super) fn send(&self, pipe: PipeId, response: Response) -> bool {
+    /// Its reader is woken by [`Pipes::wake`].
+    pub(super) fn send(&mut self, pipe: PipeId, response: Response) -> bool {
         let Some(responses) = self.open.get(&pipe) else { return true };
         let weight = weight::of(&response);
-        let sent = responses.send(response, weight).is_ok();
+        let sent = responses.send_quietly(response, weight).is_ok();
+        if self.unwoken.last() != Some(&pipe) {
+            self.unwoken.push(pipe);
+        }
         if !sent && !responses.is_closed() {
             metrics::counter!("chappe_broker_pipes_overflowed_total").increment(1);
             tracing::warn!(pipe = pipe.0, "a gateway does not take its events; its pipe ends");
         }
         sent
+    }
+
+    /// Wakes the readers of what was sent in this round: a reader on the same core that was woken
+    /// by the first of many would run for that one alone.
+    pub(super) fn wake(&mut self) {
+        for pipe in self.unwoken.drain(..) {
+            if let Some(responses) = self.open.get(&pipe) {
+                responses.wake();
+            }
+        }
     }
 
     pub(super) fn tell_leading(&self) {

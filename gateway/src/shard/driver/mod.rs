@@ -317,23 +317,28 @@ impl Driver {
         });
     }
 
+    /// Sends what the shard asks of the leaders, and wakes them once.
     fn send_requests(&self, shard: &mut Shard) {
         let pipe = self.pipe.borrow();
         let Some(pipe) = &*pipe else { return };
+        let mut sent = false;
+        self.pipe_full.set(false);
         while let Some(request) = shard.poll_request() {
             let weight = weight::of_request(&request);
-            match pipe.send(request, weight) {
-                Ok(()) => {}
+            match pipe.send_quietly(request, weight) {
+                Ok(()) => sent = true,
                 // Sent again with the next event or in a moment; or never, once the end is heard.
                 Err(SendError::Full(request) | SendError::Closed(request)) => {
                     shard.return_request(request);
                     self.pipe_full.set(true);
                     self.timer.notify_one();
-                    return;
+                    break;
                 }
             }
         }
-        self.pipe_full.set(false);
+        if sent {
+            pipe.wake();
+        }
     }
 }
 
