@@ -79,7 +79,6 @@ pub(crate) const CASES: &[Case] = &[
     alice(r#"{"update_channel":{"channel":"$open","name":"1"}}"#, "name_invalid"),
     alice(r#"{"update_channel":{"channel":"$direct","topic":"ours"}}"#, "wrong_kind"),
     alice(r#"{"update_channel":{"channel":"$group","name":"ours"}}"#, "wrong_kind"),
-    alice(r#"{"update_channel":{"channel":"$archived","topic":"late"}}"#, "channel_archived"),
     bob(r#"{"archive_channel":{"channel":"$open"}}"#, "forbidden"),
     carol(r#"{"archive_channel":{"channel":"$open"}}"#, "not_a_member"),
     alice(r#"{"archive_channel":{"channel":"$direct"}}"#, "wrong_kind"),
