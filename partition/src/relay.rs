@@ -175,9 +175,7 @@ impl Relay {
             let pair = self.ready.pop_front()?;
             let Some(line) = self.lines.get_mut(&pair) else { continue };
             let Some(row) = line.rows.front().copied() else { continue };
-            if line.sending {
-                continue;
-            }
+            assert!(!line.sending, "one fact of a line is under way at a time");
             line.sending = true;
             let token = self.next_token;
             self.next_token += 1;

@@ -1,5 +1,6 @@
 //! Which records count.
 
+use chappe_protocol::message::ChannelKind;
 use chappe_storage::log::AppendError;
 
 use super::{begin, check};
@@ -23,6 +24,26 @@ fn a_deposed_leaders_late_appends_are_void() {
             world.run();
         },
         &["next: ok rev 2 seq 1", "page: messages [1='the other's'] at 2", "late: unknown"],
+    );
+}
+
+#[test]
+fn a_deposed_leaders_late_append_is_void_also_where_its_number_would_fit() {
+    check(
+        World::clustered(2),
+        |world| {
+            world.assign(0);
+            world.pass(1_300);
+            let (ann, bob) = (Asker::new(0, 1), Asker::new(1, 2));
+            world.nodes[0].held = true;
+            let late = ann.create_kind(world, "late", ChannelKind::Group, &[]); // its first
+            world.assign(1);
+            world.land(0); // where the other's first record would stand
+            world.pass(1_300);
+            bob.create_kind(world, "next", ChannelKind::Group, &[]);
+            Asker::new(1, 1).history(world, "page", late);
+        },
+        &["next: ok rev 1", "page: not_found"],
     );
 }
 

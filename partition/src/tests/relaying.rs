@@ -131,9 +131,10 @@ fn nothing_is_relayed_before_the_checkpoint_has_passed_it() {
     let mut setup = setup(Bounds::default());
     let label = setup.label.clone();
     setup.ann.create(&mut setup.world, &label);
-    setup.world.pass(1_000);
+    comings_and_goings(&mut setup, 1);
+    setup.world.pass(2_000); // the inbox has what it needs in memory
     setup.world.nodes[0].store_held = true;
-    comings_and_goings(&mut setup, 3);
+    comings_and_goings_from(&mut setup, 1, 3);
     let mut heard = 0;
     for _ in 0..400 {
         setup.world.call_store_once(0);
