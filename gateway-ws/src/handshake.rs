@@ -15,7 +15,7 @@ use http::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::{link::WsLink, socket::Socket};
+use crate::{link::WsLink, socket::Settle};
 
 /// A handshake that was good: what to answer it with, and what becomes of its socket.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub fn upgrade<K: Kernel>(
 impl Upgrade {
     /// Hands the socket over to a shard, once the `101` was written. `read_ahead` is what the
     /// client sent behind its request and was read with it.
-    pub fn hand_over<K: Kernel, S: Socket>(
+    pub fn hand_over<K: Kernel, S: Settle>(
         self,
         kernel: &K,
         socket: S,
@@ -69,6 +69,8 @@ impl Upgrade {
         transport: &'static str,
     ) -> Result<(), ConnectRefused> {
         let Self { encoding, token, peer, .. } = self;
+        // A copy: even an empty slice keeps the whole buffer that it was read into.
+        let read_ahead = Bytes::copy_from_slice(&read_ahead);
         kernel.connect(
             peer.ip(),
             Box::new(move || {

@@ -20,5 +20,5 @@ pub use self::{
     inbound::Kind,
     link::WsLink,
     serve::{Options, serve},
-    socket::Socket,
+    socket::{Settle, Socket},
 };

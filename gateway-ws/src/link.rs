@@ -20,18 +20,29 @@ use tokio::{io::ReadBuf, time::Sleep};
 use crate::{
     close::{Violation, write_close, write_pong},
     inbound::{Heard, Inbound, Kind},
-    socket::Socket,
+    socket::{Settle, Socket},
 };
 
 /// A WebSocket connection after its handshake.
+///
+/// What a delivery touches is together in one line of the processor's cache; everything else is
+/// elsewhere.
 #[derive(Debug)]
 pub struct WsLink<S> {
     socket: S,
+    /// Open, at a boundary, and with nothing of its own to say: frames are simply written.
+    plain: bool,
+    rest: Box<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
     about: Describe,
+    /// Woken when what stayed in buffers below can go on.
+    waker: Option<Waker>,
     inbound: Inbound,
     /// Bytes that came behind the handshake and were read with it.
     read_ahead: Bytes,
-    waker: Option<Waker>,
     /// How much of the kernel's frames is promised and not written: the next boundary.
     owed: usize,
     /// The link's own frames that wait for a boundary.
@@ -53,7 +64,7 @@ enum State {
 impl<S: Socket> WsLink<S> {
     /// A link over a socket whose handshake is done. To be called on the shard's thread.
     pub fn new(
-        socket: S,
+        socket: impl Settle<Settled = S>,
         peer: SocketAddr,
         encoding: Encoding,
         token: Option<String>,
@@ -66,39 +77,38 @@ impl<S: Socket> WsLink<S> {
         let transport = "ws";
         let about = Describe { transport, peer, encoding, framing, channel_lanes: 1, token };
         let inbound = Inbound::new(kind, limits::FRAME_BYTES_MAX_BEFORE_HELLO);
-        Ok(Self {
-            socket: socket.settle()?,
-            about,
-            inbound,
-            read_ahead,
-            waker: None,
-            owed: 0,
-            own: Vec::new(),
-            state: State::Open,
-        })
+        let state = State::Open;
+        let rest =
+            Rest { about, waker: None, inbound, read_ahead, owed: 0, own: Vec::new(), state };
+        Ok(Self { socket: socket.settle()?, plain: true, rest: Box::new(rest) })
     }
 
     /// The same, taking messages of both kinds up to a size: for tests of the transport, which
     /// want every message back. Each one is given with its opcode before it, and signs of life
     /// are not given.
-    pub fn for_echo(socket: S, peer: SocketAddr, limit: usize) -> io::Result<Self> {
+    pub fn for_echo(
+        socket: impl Settle<Settled = S>,
+        peer: SocketAddr,
+        limit: usize,
+    ) -> io::Result<Self> {
         let mut link = Self::new(socket, peer, Encoding::Json, None, Bytes::new())?;
-        link.inbound = Inbound::new(Kind::Any, limit);
+        link.rest.inbound = Inbound::new(Kind::Any, limit);
         Ok(link)
     }
 
     /// Names the transport in metrics and logs.
     #[must_use]
     pub fn over(mut self, transport: &'static str) -> Self {
-        self.about.transport = transport;
+        self.rest.about.transport = transport;
         self
     }
 
     /// Hands what arrived to the kernel, and answers what is the transport's own.
     fn take(&mut self, bytes: &mut [u8], inbound: &mut dyn FnMut(&[u8])) {
-        let (own, mut closed) = (&mut self.own, None);
-        let echo = self.inbound.kind() == Kind::Any;
-        let result = self.inbound.read(bytes, &mut |heard| match heard {
+        let Rest { inbound: reader, own, .. } = &mut *self.rest;
+        let mut closed = None;
+        let echo = reader.kind() == Kind::Any;
+        let result = reader.read(bytes, &mut |heard| match heard {
             Heard::Text(message) | Heard::Binary(message) if echo => {
                 let opcode = if matches!(heard, Heard::Text(_)) { 1 } else { 2 };
                 inbound(&[&[opcode], message].concat());
@@ -119,61 +129,97 @@ impl<S: Socket> WsLink<S> {
         match (result, closed) {
             (Err(violation), _) => self.break_off(violation),
             (Ok(()), Some(code)) => {
-                if matches!(self.state, State::Open) {
-                    write_close(code, "", &mut self.own);
+                if matches!(self.rest.state, State::Open) {
+                    write_close(code, "", &mut self.rest.own);
                 }
-                self.state = State::Closed(code);
+                self.rest.state = State::Closed(code);
             }
             (Ok(()), None) => {}
         }
     }
 
     fn break_off(&mut self, violation: Violation) {
-        if !matches!(self.state, State::Closing) {
-            write_close(Some(violation.code), violation.rule, &mut self.own);
+        if !matches!(self.rest.state, State::Closing) {
+            write_close(Some(violation.code), violation.rule, &mut self.rest.own);
         }
         let linger = Box::pin(tokio::time::sleep(LINGER));
-        self.state = State::Broken(violation.rule, linger);
+        self.rest.state = State::Broken(violation.rule, linger);
     }
 
     /// Writes the link's own frames if it is their turn. Ready when none waits.
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.own.is_empty() {
-            if self.owed > 0 {
+        while !self.rest.own.is_empty() {
+            if self.rest.owed > 0 {
                 return Poll::Pending; // the kernel's rest comes first
             }
-            match self.socket.try_send(cx.waker(), &self.own)? {
+            match self.socket.try_send(&self.rest.waker, &self.rest.own)? {
                 0 => match self.socket.poll_sendable(cx)? {
                     Poll::Ready(()) => {}
                     Poll::Pending => return Poll::Pending,
                 },
-                sent => drop(self.own.drain(..sent)),
+                sent => drop(self.rest.own.drain(..sent)),
             }
         }
-        self.own = Vec::new();
+        self.rest.own = Vec::new();
         self.socket.poll_flushed(cx)
     }
 
     /// Writes of the link's own frames what can be written at once, if it is their turn.
     fn send_own(&mut self) -> Result<(), LinkEnd> {
-        if self.owed == 0 && !self.own.is_empty() {
-            let waker = self.waker.as_ref().unwrap_or(Waker::noop());
-            let sent = self.socket.try_send(waker, &self.own).map_err(LinkEnd::Io)?;
-            self.own.drain(..sent);
+        if self.rest.owed == 0 && !self.rest.own.is_empty() {
+            let sent =
+                self.socket.try_send(&self.rest.waker, &self.rest.own).map_err(LinkEnd::Io)?;
+            self.rest.own.drain(..sent);
         }
         Ok(())
+    }
+
+    /// Sends frames while there is something else to mind: the link's own, or an end.
+    fn send_between(&mut self, lane: Lane, frames: &[u8]) -> Result<usize, LinkEnd> {
+        if matches!(self.rest.state, State::Closed(_) | State::Broken(..)) {
+            return Ok(frames.len()); // nobody reads it any more
+        }
+        self.send_own()?;
+        let in_between = self.rest.owed > 0 && lane == Lane::Signals;
+        if in_between || (self.rest.owed == 0 && !self.rest.own.is_empty()) {
+            return Ok(0);
+        }
+        let sent = self.socket.try_send(&self.rest.waker, frames).map_err(LinkEnd::Io)?;
+        let taken = self.cut(lane, frames, sent);
+        self.send_own()?;
+        Ok(taken)
+    }
+
+    /// Notes how much of an offer was written, and says how much of it was taken.
+    fn cut(&mut self, lane: Lane, frames: &[u8], sent: usize) -> usize {
+        if lane == Lane::Signals {
+            if sent == 0 {
+                return 0;
+            }
+            self.rest.own.extend_from_slice(&frames[sent..]); // begun is promised
+            self.look_if_plain();
+            return frames.len();
+        }
+        self.rest.owed = frames.len() - sent;
+        self.look_if_plain();
+        sent
+    }
+
+    fn look_if_plain(&mut self) {
+        let Rest { owed, own, state, .. } = &*self.rest;
+        self.plain = *owed == 0 && own.is_empty() && matches!(state, State::Open);
     }
 
     /// Brings an ending to its end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         // A rest that will never come does not hold up the end.
-        self.owed = 0;
+        self.rest.owed = 0;
         let told = self.poll_own(cx);
         let finished = match told {
             Poll::Ready(Ok(())) => self.socket.poll_finish(cx),
             other => other,
         };
-        match (&mut self.state, finished) {
+        match (&mut self.rest.state, finished) {
             (_, Poll::Ready(Err(error))) => Poll::Ready(LinkEnd::Io(error)),
             (State::Closed(code), Poll::Ready(Ok(()))) => Poll::Ready(LinkEnd::Closed(*code)),
             (State::Broken(rule, linger), _) => {
@@ -184,8 +230,8 @@ impl<S: Socket> WsLink<S> {
     }
 
     fn remember(&mut self, waker: &Waker) {
-        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            self.waker = Some(waker.clone());
+        if !self.rest.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.rest.waker = Some(waker.clone());
         }
     }
 
@@ -198,9 +244,9 @@ impl<S: Socket> WsLink<S> {
         if scratch.len() < READ_BYTES {
             scratch.resize(READ_BYTES, 0);
         }
-        if !self.read_ahead.is_empty() {
-            let length = self.read_ahead.len().min(scratch.len());
-            scratch[..length].copy_from_slice(&self.read_ahead.split_to(length));
+        if !self.rest.read_ahead.is_empty() {
+            let length = self.rest.read_ahead.len().min(scratch.len());
+            scratch[..length].copy_from_slice(&self.rest.read_ahead.split_to(length));
             return Poll::Ready(Ok(length));
         }
         let mut buffer = ReadBuf::new(scratch);
@@ -210,7 +256,7 @@ impl<S: Socket> WsLink<S> {
 
 impl<S: Socket> Link for WsLink<S> {
     fn describe(&self) -> &Describe {
-        &self.about
+        &self.rest.about
     }
 
     fn poll_recv(
@@ -222,14 +268,14 @@ impl<S: Socket> Link for WsLink<S> {
         self.remember(cx.waker());
         let read = match self.poll_read(cx, scratch) {
             Poll::Ready(Ok(0)) => {
-                return Poll::Ready(Err(match self.state {
+                return Poll::Ready(Err(match self.rest.state {
                     State::Broken(rule, _) => LinkEnd::Broken(rule),
                     State::Closed(code) => LinkEnd::Closed(code),
                     State::Open | State::Closing => LinkEnd::Closed(None),
                 }));
             }
             Poll::Ready(Ok(length)) => {
-                if matches!(self.state, State::Open | State::Closing) {
+                if matches!(self.rest.state, State::Open | State::Closing) {
                     self.take(&mut scratch[..length], inbound);
                 }
                 Poll::Ready(Ok(()))
@@ -237,58 +283,49 @@ impl<S: Socket> Link for WsLink<S> {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(LinkEnd::Io(error))),
             Poll::Pending => Poll::Pending,
         };
-        if matches!(self.state, State::Closed(_) | State::Broken(..)) {
+        if matches!(self.rest.state, State::Closed(_) | State::Broken(..)) {
             if let Poll::Ready(end) = self.poll_end(cx) {
                 return Poll::Ready(Err(end));
             }
         } else if let Poll::Ready(Err(error)) = self.poll_own(cx) {
             return Poll::Ready(Err(LinkEnd::Io(error)));
         }
+        self.look_if_plain();
         read
     }
 
     fn send(&mut self, lane: Lane, frames: &[u8]) -> Result<usize, LinkEnd> {
-        if matches!(self.state, State::Closed(_) | State::Broken(..)) {
-            return Ok(frames.len()); // nobody reads it any more
+        if self.plain {
+            let sent = self.socket.try_send(&self.rest.waker, frames).map_err(LinkEnd::Io)?;
+            return Ok(if sent == frames.len() { sent } else { self.cut(lane, frames, sent) });
         }
-        self.send_own()?;
-        let in_between = self.owed > 0 && lane == Lane::Signals;
-        if in_between || (self.owed == 0 && !self.own.is_empty()) {
-            return Ok(0);
-        }
-        let waker = self.waker.as_ref().unwrap_or(Waker::noop());
-        let sent = self.socket.try_send(waker, frames).map_err(LinkEnd::Io)?;
-        if lane == Lane::Signals {
-            if sent > 0 {
-                self.own.extend_from_slice(&frames[sent..]); // begun is promised
-            }
-            return Ok(if sent > 0 { frames.len() } else { 0 });
-        }
-        self.owed = frames.len() - sent;
-        self.send_own()?;
-        Ok(sent)
+        let sent = self.send_between(lane, frames);
+        self.look_if_plain();
+        sent
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>, _: Lane) -> Poll<Result<(), LinkEnd>> {
         self.remember(cx.waker());
-        if self.owed == 0 {
+        if self.rest.owed == 0 {
             match self.poll_own(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(LinkEnd::Io(error))),
                 Poll::Pending => return Poll::Pending,
             }
         }
+        self.look_if_plain();
         self.socket.poll_sendable(cx).map_err(LinkEnd::Io)
     }
 
     fn signed_in(&mut self) {
-        self.inbound.set_limit(limits::FRAME_BYTES_MAX);
+        self.rest.inbound.set_limit(limits::FRAME_BYTES_MAX);
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {
-        if matches!(self.state, State::Open) {
-            write_close(Some(code.number()), reason, &mut self.own);
-            self.state = State::Closing; // written by the next poll, which the kernel does now
+        if matches!(self.rest.state, State::Open) {
+            write_close(Some(code.number()), reason, &mut self.rest.own);
+            self.rest.state = State::Closing; // written by the next poll, which the kernel does now
+            self.plain = false;
         }
     }
 }
@@ -305,7 +342,12 @@ mod tests {
 
     #[test]
     fn an_idle_link_is_small_and_holds_no_buffer() {
-        assert!(size_of::<WsLink<tokio::net::TcpStream>>() <= 384);
+        let sizes = (size_of::<WsLink<tokio::net::TcpStream>>(), size_of::<Rest>());
+        assert!(
+            sizes.0 <= 64 && sizes.1 <= 320,
+            "{sizes:?}, {}",
+            size_of::<tokio::net::TcpStream>()
+        );
         assert!(size_of::<State>() <= 32);
     }
 }

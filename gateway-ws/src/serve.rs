@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     handshake::{Upgrade, problem, upgrade},
-    socket::Socket,
+    socket::Settle,
 };
 
 /// How a listener serves.
@@ -77,6 +77,7 @@ pub async fn serve<K: Kernel>(
             },
         };
         metrics::counter!("chappe_gateway_ws_accepted_total").increment(1);
+        let _ = socket.set_nodelay(true); // what is flushed is complete: nothing is waited for
         tokio::spawn(meet(kernel.clone(), socket, peer, options.clone(), permit));
     }
 }
@@ -120,7 +121,7 @@ async fn turn_away(mut socket: TcpStream, plain: bool) {
 async fn shake<K, S>(kernel: K, socket: S, peer: SocketAddr, transport: &'static str)
 where
     K: Kernel,
-    S: Socket + AsyncRead + AsyncWrite,
+    S: Settle + AsyncRead + AsyncWrite + Unpin,
 {
     let agreed = Mutex::new(None);
     let service = service_fn(|mut request: Request<Incoming>| {

@@ -7,21 +7,28 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use rustix::net::SendFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, Interest},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
 
+/// A socket whose handshake was done elsewhere, and that is to live on another runtime.
+pub trait Settle: Send + 'static {
+    /// The stream that it becomes.
+    type Settled: Socket;
+
+    /// Registers the socket with the runtime that it is called on, and no longer with the one
+    /// that it came from, if there was one.
+    fn settle(self) -> io::Result<Self::Settled>;
+}
+
 /// A byte stream that a link can be made of.
 pub trait Socket: AsyncRead + Unpin + Send + Sized + 'static {
-    /// Registers the socket with the runtime that it is called on, and no longer with the one
-    /// that it came from.
-    fn settle(self) -> io::Result<Self>;
-
     /// Writes what can be written at once; 0 when nothing can. `waker` is woken when what stayed
-    /// in buffers below can go on.
-    fn try_send(&mut self, waker: &Waker, bytes: &[u8]) -> io::Result<usize>;
+    /// in buffers below can go on; a socket without such buffers does not look at it.
+    fn try_send(&mut self, waker: &Option<Waker>, bytes: &[u8]) -> io::Result<usize>;
 
     /// Ready when more can be written.
     fn poll_sendable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -33,14 +40,46 @@ pub trait Socket: AsyncRead + Unpin + Send + Sized + 'static {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-impl Socket for TcpStream {
+/// Registered nowhere yet, and non-blocking: nothing has to be undone first.
+impl Settle for std::net::TcpStream {
+    type Settled = TcpStream;
+
+    fn settle(self) -> io::Result<TcpStream> {
+        TcpStream::from_std(self)
+    }
+}
+
+impl Settle for TcpStream {
+    type Settled = Self;
+
     fn settle(self) -> io::Result<Self> {
         Self::from_std(self.into_std()?)
     }
+}
 
-    fn try_send(&mut self, _: &Waker, bytes: &[u8]) -> io::Result<usize> {
-        match self.try_write(bytes) {
+impl Settle for TlsStream<TcpStream> {
+    type Settled = Self;
+
+    fn settle(mut self) -> io::Result<Self> {
+        let (tcp, session) = self.get_mut();
+        // rustls gives its socket back only without the session: a second descriptor of the same
+        // connection takes its place, and the first one is closed.
+        let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
+        *tcp = TcpStream::from_std(again)?;
+        session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+        Ok(self)
+    }
+}
+
+impl Socket for TcpStream {
+    fn try_send(&mut self, _: &Option<Waker>, bytes: &[u8]) -> io::Result<usize> {
+        // Past libc, whose `send` is a point where a thread may be cancelled: in a process with
+        // threads it pays for that with atomics, some percent of a small send.
+        let send =
+            || Ok(rustix::net::send(&*self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?);
+        match self.try_io(Interest::WRITABLE, send) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
             written => written,
         }
     }
@@ -59,18 +98,8 @@ impl Socket for TcpStream {
 }
 
 impl Socket for TlsStream<TcpStream> {
-    fn settle(mut self) -> io::Result<Self> {
-        let (tcp, session) = self.get_mut();
-        // rustls gives its socket back only without the session: a second descriptor of the same
-        // connection takes its place, and the first one is closed.
-        let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
-        *tcp = TcpStream::from_std(again)?;
-        session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
-        Ok(self)
-    }
-
-    fn try_send(&mut self, waker: &Waker, bytes: &[u8]) -> io::Result<usize> {
-        let mut cx = Context::from_waker(waker);
+    fn try_send(&mut self, waker: &Option<Waker>, bytes: &[u8]) -> io::Result<usize> {
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
         let written = match Pin::new(&mut *self).poll_write(&mut cx, bytes) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,

@@ -6,7 +6,7 @@
 
 use chappe_protocol::Rev;
 
-use super::{Hub, Phase, Sockets};
+use super::{Form, Hub, Phase, Sockets};
 use crate::link::Lane;
 
 impl Hub {
@@ -52,9 +52,8 @@ impl Hub {
         for channel in channels {
             let Some(entry) = self.channels.get(*channel as usize) else { continue };
             for subscriber in &entry.subscribers {
-                if let Some(peer) = self.peers.get_mut(subscriber.peer) {
-                    peer.gathered += 1;
-                }
+                let gathered = &mut self.peers.hot[subscriber.peer as usize].gathered;
+                *gathered = gathered.saturating_add(1);
             }
         }
     }
@@ -63,9 +62,60 @@ impl Hub {
         let Some(entry) = self.channels.get_mut(channel as usize) else { return };
         entry.dirty = false;
         entry.unflushed = 0;
+        let mut left = std::mem::take(&mut self.left);
+        self.offer(channel, sockets, &mut left);
         // From the last to the first, because the last takes the place of one that ends.
-        for slot in (0..entry.subscribers.len()).rev() {
-            self.deliver(channel, slot, sockets);
+        for slot in left.drain(..).rev() {
+            self.deliver(channel, slot as usize, sockets);
+        }
+        self.left = left; // keeps its buffer
+    }
+
+    /// Offers a channel's news to all whose link takes it whole and at once, which is nearly
+    /// everybody, and leaves the slots of the others.
+    fn offer(&mut self, channel: u32, sockets: &mut impl Sockets, left: &mut Vec<u32>) {
+        let entry = &mut self.channels[channel as usize];
+        let head = entry.head;
+        let Some(ring) = entry.ring.as_deref().filter(|_| entry.ends.is_empty()) else {
+            return left.extend(0..entry.subscribers.len() as u32);
+        };
+        // Most have the same form and were given the same: looked up once for all of them.
+        let mut shared: Option<(Form, Rev, &[u8])> = None;
+        for (slot, subscriber) in entry.subscribers.iter_mut().enumerate() {
+            let hot = self.peers.hot[subscriber.peer as usize];
+            if subscriber.phase != Phase::Live || !hot.free || hot.gathered > 1 {
+                left.push(slot as u32);
+                continue;
+            }
+            self.peers.hot[subscriber.peer as usize].gathered = 0;
+            if subscriber.cursor >= head {
+                continue;
+            }
+            let frames = match shared {
+                Some((form, cursor, frames)) if form == hot.form && cursor == subscriber.cursor => {
+                    frames
+                }
+                _ => match ring.frames(hot.form, subscriber.cursor, head) {
+                    Some(frames) => {
+                        shared = Some((hot.form, subscriber.cursor, frames));
+                        frames
+                    }
+                    None => {
+                        left.push(slot as u32);
+                        continue;
+                    }
+                },
+            };
+            let cursor = subscriber.cursor;
+            let taken = sockets.send(subscriber.peer, Lane::Control, frames);
+            if taken >= frames.len() {
+                subscriber.cursor = head;
+                self.delivered += head.get() - cursor.get();
+            } else if let Some(cut) = ring.cut(hot.form, cursor, taken) {
+                subscriber.cursor = cut.cursor;
+                self.delivered += cut.cursor.get() - cursor.get();
+                self.peers.block(subscriber.peer, Lane::Control, &frames[cut.rest], self.now_ms);
+            }
         }
     }
 
@@ -74,8 +124,8 @@ impl Hub {
         let entry = &mut self.channels[channel as usize];
         let subscriber = &mut entry.subscribers[slot];
         let index = subscriber.peer;
+        let shares = std::mem::take(&mut self.peers.hot[index as usize].gathered) > 1;
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let shares = std::mem::take(&mut peer.gathered) > 1;
         if subscriber.phase != Phase::Live || subscriber.cursor >= entry.head {
             return;
         }

@@ -52,6 +52,8 @@ pub(crate) struct Hub {
     pub(crate) pages: Pages,
     /// Channels with events that were not flushed.
     dirty: Vec<u32>,
+    /// Scratch of the flush: subscribers who are not simply offered what is new.
+    left: Vec<u32>,
     /// Channels with a ring, in the order in which they are looked at for giving it up.
     rings: VecDeque<u32>,
     rings_bytes: usize,
@@ -150,6 +152,7 @@ impl Hub {
             joins: HashMap::new(),
             pages: Pages::new(limits.pages_under_way),
             dirty: Vec::new(),
+            left: Vec::new(),
             rings: VecDeque::new(),
             rings_bytes: 0,
             idle: VecDeque::new(),

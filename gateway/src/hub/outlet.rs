@@ -68,6 +68,10 @@ impl Outlet {
         self.blocked & bit(lane) != 0
     }
 
+    pub(crate) fn is_any_blocked(&self) -> bool {
+        self.blocked != 0
+    }
+
     /// The lanes that wait for their link, control first.
     pub(crate) fn blocked_lanes(&self) -> impl Iterator<Item = Lane> + use<> {
         let blocked = self.blocked;

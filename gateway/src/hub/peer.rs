@@ -27,8 +27,6 @@ pub(crate) struct Peer {
     pub(crate) inbox_awaited: bool,
     /// Since when a lane of it is blocked; 0 if none is.
     pub(crate) blocked_since_ms: u64,
-    /// In how many of the channels of this flush it has a place.
-    pub(super) gathered: u32,
     /// Some of its events wait in a ring although its lane is free by now.
     pub(crate) lagging: bool,
     dirty: bool,
@@ -41,6 +39,18 @@ pub(crate) struct Subscription {
     pub(crate) slot: u32,
 }
 
+/// What the fan-out has to know of a connection, four bytes of it: a thousand of them stay in the
+/// processor's first cache.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hot {
+    /// In how many of the channels of this flush it has a place.
+    pub(super) gathered: u16,
+    pub(super) form: Form,
+    /// Nothing waits for it, nothing is blocked, and everything goes over one lane: what is new
+    /// may be offered to its link at once.
+    pub(super) free: bool,
+}
+
 /// The connection has as much waiting as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -49,6 +59,8 @@ pub(crate) struct Full;
 #[derive(Debug)]
 pub(crate) struct Peers {
     table: Slab<Peer>,
+    /// By the same index.
+    pub(super) hot: Vec<Hot>,
     /// Those for which something was queued since the last flush.
     pub(super) dirty: Vec<u32>,
     /// Those that were blocked by the last flush and were not before.
@@ -62,6 +74,7 @@ impl Peers {
     pub(crate) fn new(outbox_bytes: usize) -> Self {
         Self {
             table: Slab::new(),
+            hot: Vec::new(),
             dirty: Vec::new(),
             newly_blocked: Vec::new(),
             pool: Pool::default(),
@@ -79,11 +92,17 @@ impl Peers {
             joins: 0,
             inbox_awaited: false,
             blocked_since_ms: 0,
-            gathered: 0,
             lagging: false,
             dirty: false,
         };
-        self.table.insert(peer) as u32
+        let index = self.table.insert(peer);
+        let hot = Hot { gathered: 0, form, free: channel_lanes <= 1 };
+        if index == self.hot.len() {
+            self.hot.push(hot);
+        } else {
+            self.hot[index] = hot;
+        }
+        index as u32
     }
 
     pub(crate) fn remove(&mut self, peer: u32) {
@@ -140,6 +159,7 @@ impl Peers {
     /// Notes that something is to be flushed for a connection.
     pub(crate) fn mark(&mut self, peer: u32) {
         let Some(entry) = self.table.get_mut(peer as usize) else { return };
+        self.hot[peer as usize].free = false;
         if !std::mem::replace(&mut entry.dirty, true) {
             self.dirty.push(peer);
         }
@@ -158,9 +178,10 @@ impl Peers {
     pub(super) fn flush(&mut self, peer: u32, sockets: &mut impl Sockets, now_ms: u64) {
         let Some(entry) = self.table.get_mut(peer as usize) else { return };
         entry.outlet.flush(peer, &mut self.pool, sockets);
-        if entry.outlet.blocked_lanes().next().is_some() {
+        if entry.outlet.is_any_blocked() {
             self.note_blocked(peer, now_ms);
         }
+        self.note_free(peer);
     }
 
     /// Keeps the rest of a frame that a link cut.
@@ -168,6 +189,7 @@ impl Peers {
         let Some(entry) = self.table.get_mut(peer as usize) else { return };
         entry.outlet.block(lane, rest, &mut self.pool);
         self.note_blocked(peer, now_ms);
+        self.note_free(peer);
     }
 
     /// The link takes more on a blocked lane. Returns whether the lane is free now.
@@ -181,10 +203,21 @@ impl Peers {
         let Some(entry) = self.table.get_mut(peer as usize) else { return false };
         let free = entry.outlet.unblock(lane, peer, &mut self.pool, sockets);
         if free {
-            let others = entry.outlet.blocked_lanes().next().is_some();
+            let others = entry.outlet.is_any_blocked();
             entry.blocked_since_ms = if others { now_ms } else { 0 };
         }
+        self.note_free(peer);
         free
+    }
+
+    /// Notes whether the fan-out may offer something to a connection's link at once.
+    fn note_free(&mut self, peer: u32) {
+        let Some(entry) = self.table.get(peer as usize) else { return };
+        let outlet = &entry.outlet;
+        self.hot[peer as usize].free = outlet.has_one_lane()
+            && !entry.dirty
+            && !outlet.is_any_blocked()
+            && outlet.waiting() == 0;
     }
 
     fn note_blocked(&mut self, peer: u32, now_ms: u64) {

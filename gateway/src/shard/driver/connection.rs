@@ -36,7 +36,7 @@ impl Future for Connection {
         if !over {
             return Poll::Pending;
         }
-        if let Some(entry) = links.entries.get_mut(self.peer as usize).and_then(Option::take) {
+        if let Some(entry) = links.remove(self.peer) {
             driver.gate.disconnect(entry.address);
             driver.connected.decrement(1);
             driver.load.fetch_sub(1, Ordering::Relaxed);
@@ -73,12 +73,12 @@ impl Driver {
                 self.received.increment(messages);
                 return Poll::Pending; // woken when the session takes more
             }
-            let Some(entry) = links.get(peer) else { return Poll::Ready(()) };
+            let Some(link) = links.link(peer) else { return Poll::Ready(()) };
             let mut inbound = |message: &[u8]| {
                 messages += 1;
                 shard.handle_message(peer, message);
             };
-            match entry.link.poll_recv(cx, scratch, &mut inbound) {
+            match link.poll_recv(cx, scratch, &mut inbound) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending => {
                     self.received.increment(messages);
@@ -106,8 +106,8 @@ impl Driver {
     ) -> Result<(), LinkEnd> {
         for lane in shard.blocked_lanes(peer) {
             // Until the lane is free, or its link is full again and has the waker.
-            while let Some(entry) = links.get(peer)
-                && let Poll::Ready(writable) = entry.link.poll_writable(cx, lane)
+            while let Some(link) = links.link(peer)
+                && let Poll::Ready(writable) = link.poll_writable(cx, lane)
             {
                 writable?;
                 shard.handle_writable(peer, lane, links);

@@ -101,13 +101,14 @@ struct Driver {
 /// The links of a shard, by the index of their connection.
 #[derive(Default)]
 struct Links {
+    /// Apart from the rest, because the fan-out needs nothing else of them.
+    links: Vec<Option<Box<dyn Link>>>,
     entries: Vec<Option<Entry>>,
     /// Links that failed while something was sent.
     failed: Vec<u32>,
 }
 
 struct Entry {
-    link: Box<dyn Link>,
     waker: Option<Waker>,
     address: Address,
     over: bool,
@@ -115,8 +116,8 @@ struct Entry {
 
 impl Sockets for Links {
     fn send(&mut self, peer: u32, lane: Lane, frames: &[u8]) -> usize {
-        let Some(Some(entry)) = self.entries.get_mut(peer as usize) else { return frames.len() };
-        match entry.link.send(lane, frames) {
+        let Some(Some(link)) = self.links.get_mut(peer as usize) else { return frames.len() };
+        match link.send(lane, frames) {
             Ok(taken) => taken,
             Err(_) => {
                 self.failed.push(peer);
@@ -131,12 +132,23 @@ impl Links {
         self.entries.get_mut(peer as usize)?.as_mut()
     }
 
-    fn insert(&mut self, peer: u32, entry: Entry) {
+    fn link(&mut self, peer: u32) -> Option<&mut dyn Link> {
+        Some(&mut **self.links.get_mut(peer as usize)?.as_mut()?)
+    }
+
+    fn insert(&mut self, peer: u32, link: Box<dyn Link>, address: Address) {
         let index = peer as usize;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
+            self.links.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(entry);
+        self.links[index] = Some(link);
+        self.entries[index] = Some(Entry { waker: None, address, over: false });
+    }
+
+    fn remove(&mut self, peer: u32) -> Option<Entry> {
+        self.links.get_mut(peer as usize)?.take();
+        self.entries.get_mut(peer as usize)?.take()
     }
 
     fn wake(&mut self, peer: u32) {
@@ -228,7 +240,7 @@ impl Driver {
         self.feed(|shard, links| {
             index = shard.handle_connect(address, encoding, framing, lanes, token);
             if let Some(link) = link.take() {
-                links.insert(index, Entry { link, waker: None, address, over: false });
+                links.insert(index, link, address);
             }
         });
         spawn_local(Connection { driver: Rc::clone(self), peer: index });
@@ -279,15 +291,15 @@ impl Driver {
     fn do_one(self: &Rc<Self>, shard: &mut Shard, links: &mut Links, effect: Effect) {
         match effect {
             Effect::SignedIn(peer) => {
-                if let Some(entry) = links.get(peer) {
-                    entry.link.signed_in();
+                if let Some(link) = links.link(peer) {
+                    link.signed_in();
                 }
             }
             Effect::AwaitKeys(peer) => self.await_keys(peer),
             Effect::Wake(peer) => links.wake(peer),
             Effect::Close(peer, code) => {
-                if let Some(entry) = links.get(peer) {
-                    entry.link.close(code, code.name());
+                if let Some(link) = links.link(peer) {
+                    link.close(code, code.name());
                 }
                 links.wake(peer);
             }
