@@ -1,15 +1,16 @@
 //! What a durable append costs, as a ratio to its floor in the same run.
 //!
-//! The floor is a bare file: the same number of 256-byte records put into one buffer, one write at
-//! the end of the file, one `fdatasync`, and nothing else. The log does the same through its port:
+//! The floor is a bare file whose length is set ahead, like a segment's: the same number of
+//! 256-byte records put into one buffer, one write behind the last, one `fdatasync`, and nothing
+//! else. The log does the same through its port:
 //! queue, thread, checksums, index, outcomes, with 1, 32 and 256 appends in flight. The two take
 //! turns, and the best round of each counts. Beside the ratio of these stands the median of the
 //! ratios of neighbouring rounds, which says the same on a machine that is busy with other things.
 //!
 //! `cargo bench -p chappe-storage --bench log_append [-- SECONDS [FOLDER]]`
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use chappe_storage::log::{Acks, Appender, Log};
 const RECORD_BYTES: usize = 256;
 const PARTITIONS: u32 = 64;
 const ROUNDS: usize = 9;
+/// Sparse, and more than a round writes.
+const FLOOR_FILE_BYTES: u64 = 16 << 30;
 
 /// One round of one contestant.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,19 +76,21 @@ fn better(a: Round, b: Round) -> Round {
 
 /// The floor: a file, a buffer, a write, a sync.
 fn bare(path: &Path, batch: usize, length: Duration) -> Round {
-    let mut file = OpenOptions::new().create_new(true).append(true).open(path).expect("a new file");
+    let file = File::create_new(path).expect("a new file");
+    file.set_len(FLOOR_FILE_BYTES).and_then(|()| file.sync_all()).expect("a length");
     let record = [7; RECORD_BYTES];
     let mut buffer = Vec::new();
     let meter = Meter::start();
-    let mut syncs = 0;
+    let (mut syncs, mut position) = (0, 0);
     while meter.started.elapsed() < length {
         buffer.clear();
         for _ in 0..batch {
             buffer.extend_from_slice(&record);
         }
-        file.write_all(&buffer).expect("a write");
+        file.write_all_at(&buffer, position).expect("a write");
         file.sync_data().expect("a sync");
         syncs += 1;
+        position += buffer.len() as u64;
     }
     let round = meter.stop(syncs * batch as u64, syncs);
     drop(file);
