@@ -100,9 +100,7 @@ impl Hot {
                 }
                 slot.newest.push_back(created_message(fact, body));
                 self.messages.push_back(fact.channel);
-                if self.messages.len() > self.messages_max {
-                    return self.messages.pop_front();
-                }
+                return self.makes_room();
             }
             FactBody::Edited(_)
             | FactBody::Erased(_)
@@ -112,6 +110,23 @@ impl Hot {
             _ => {}
         }
         None
+    }
+
+    /// Keeps messages that were read: the channel's newest, with all facts.
+    pub(crate) fn keep_newest(
+        &mut self,
+        channel: ChannelId,
+        slot: &mut Slot,
+        messages: Vec<Message>,
+    ) {
+        self.forget(channel, slot);
+        self.messages.extend(messages.iter().map(|_| channel));
+        slot.newest = messages.into();
+    }
+
+    /// The channel whose oldest message in memory has to make room, if there are too many.
+    pub(crate) fn makes_room(&mut self) -> Option<ChannelId> {
+        if self.messages.len() > self.messages_max { self.messages.pop_front() } else { None }
     }
 
     /// Forgets a channel's newest messages.

@@ -51,7 +51,7 @@ impl Partition {
     }
 
     pub(super) fn messages_found(
-        &self,
+        &mut self,
         read: &Read,
         window: Window,
         rows: Vec<(Key, Row)>,
@@ -64,7 +64,28 @@ impl Partition {
             found.add(key, &row)?;
         }
         found.lay_tail_over(slot, window.first.saturating_sub(1), window.last);
-        Ok(Step::Done(page(state, since, window, found.into_vec())))
+        let (messages, head) = (found.into_vec(), state.head.seq);
+        let answer = page(state, since, window, messages.clone());
+        if window.last == head.get() {
+            self.keep_newest(read.channel, messages);
+        }
+        Ok(Step::Done(answer))
+    }
+}
+
+impl Partition {
+    /// Keeps the newest messages of a channel in memory, as the next reader wants them too.
+    fn keep_newest(&mut self, channel: ChannelId, messages: Vec<Message>) {
+        let Some(slot) = self.slots.get_mut(&channel) else { return };
+        let dense = messages.windows(2).all(|pair| pair[0].seq.next() == pair[1].seq);
+        if dense && messages.len() > slot.newest.len() {
+            self.hot.keep_newest(channel, slot, messages);
+            while let Some(other) = self.hot.makes_room() {
+                if let Some(slot) = self.slots.get_mut(&other) {
+                    slot.newest.pop_front();
+                }
+            }
+        }
     }
 }
 

@@ -113,7 +113,7 @@ fn a_session_that_waits_for_a_row_keeps_its_order_and_holds_up_nobody_else() {
             bob.publish(world, "old", channel, "old");
             world.pass(1_000);
             world.restart(0); // the message is in the store alone
-            ann.history(world, "warm", channel);
+            ann.read(world, "warm", channel, chappe_uplink::ReadQuery::Channel);
             world.nodes[0].store_held = true;
             bob.edit(world, "edit", channel, 1, "new");
             bob.publish(world, "after", channel, "after");

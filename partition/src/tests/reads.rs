@@ -92,6 +92,29 @@ fn the_same_pages_come_from_memory_from_the_store_and_from_both() {
 }
 
 #[test]
+fn the_newest_page_is_read_from_the_store_once_and_changes_with_the_facts() {
+    let mut world = World::embedded();
+    let (ann, channel) = begin(&mut world);
+    for i in 1..=10 {
+        ann.publish(&mut world, &format!("m{i}"), channel, "x");
+    }
+    world.pass(2_000);
+    world.restart(0);
+    assert_eq!(page(&mut world, channel, |_| {}), "<8 9 10");
+    world.store.down = true;
+    assert_eq!(page(&mut world, channel, |_| {}), "<8 9 10");
+    ann.edit(&mut world, "edit", channel, 9, "changed");
+    ann.delete(&mut world, "delete", channel, 8);
+    ann.publish(&mut world, "m11", channel, "new");
+    world.trace.clear();
+    ann.read(&mut world, "page", channel, history(channel, |h| h.limit = Some(4)));
+    assert_eq!(
+        world.trace.lines,
+        ["page: messages … [8=deleted, 9='changed', 10='x', 11='new'] at 14"]
+    );
+}
+
+#[test]
 fn a_page_asks_for_one_direction_and_a_sensible_size() {
     let mut world = World::embedded();
     let (_, channel) = begin(&mut world);
