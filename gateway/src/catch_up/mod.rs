@@ -87,10 +87,11 @@ impl Hub {
     /// leader where not.
     pub(crate) fn advance(&mut self, peer: u32, channel: u32) {
         let Some(slot) = self.slot(peer, channel) else { return };
-        let room = self.peers.room(peer);
+        let Some(entry) = self.peers.get(peer) else { return };
+        let lane = entry.outlet.lane(self.channels[channel as usize].id);
+        let room = self.peers.room(peer, lane);
         let Some(entry) = self.peers.get_mut(peer) else { return };
         let channel_entry = &mut self.channels[channel as usize];
-        let lane = entry.outlet.lane(channel_entry.id);
         if entry.outlet.is_blocked(lane) {
             return; // goes on when the lane is free
         }
@@ -272,10 +273,12 @@ impl Hub {
         page: &mut Page<'_>,
     ) {
         let Some(slot) = self.slot(peer, channel) else { return };
-        let room = self.peers.room(peer);
+        let id = self.channels[channel as usize].id;
+        let Some(entry) = self.peers.get(peer) else { return };
+        let lane = entry.outlet.lane(id);
+        let room = self.peers.room(peer, lane);
         let Some(entry) = self.peers.get_mut(peer) else { return };
         let channel_entry = &mut self.channels[channel as usize];
-        let (id, lane) = (channel_entry.id, entry.outlet.lane(channel_entry.id));
         let subscriber = &mut channel_entry.subscribers[slot];
         let Phase::CatchingUp { announced, .. } = subscriber.phase else { return };
         subscriber.phase = Phase::CatchingUp { announced, asked: false };
@@ -284,7 +287,6 @@ impl Hub {
             self.send_reset(peer, id, base, generation.incarnation);
             return self.advance(peer, channel);
         }
-        let room = if entry.outlet.waiting() == 0 { room.max(1) } else { room };
         // Who was removed since he was let in is in the channel's own events up to its head.
         let end = channel_entry.ends.iter().find(|(of, _)| *of == peer);
         let until = end.map_or(channel_entry.head, |(_, rev)| *rev);

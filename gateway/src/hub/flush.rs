@@ -169,10 +169,10 @@ impl Hub {
         let entry = &mut self.channels[channel as usize];
         let subscriber = &mut entry.subscribers[slot];
         let index = subscriber.peer;
-        let room = self.peers.room(index);
-        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(peer) = self.peers.get(index) else { return };
         let lane = peer.outlet.lane(entry.id);
-        let room = if peer.outlet.waiting() == 0 { room.max(1) } else { room };
+        let room = self.peers.room(index, lane);
+        let Some(peer) = self.peers.get_mut(index) else { return };
         let form = peer.outlet.form();
         let Some(ring) = &entry.ring else { return };
         let fitting = ring.fitting(form, subscriber.cursor, until, room);

@@ -59,6 +59,11 @@ impl Outlet {
         Lane::Channel(channel.partition(u32::from(self.channel_lanes)).0 as u8)
     }
 
+    /// How many lanes the channels are spread over, at least one.
+    pub(crate) fn channel_lanes(&self) -> usize {
+        usize::from(self.channel_lanes.max(1))
+    }
+
     /// Everything goes over one lane.
     pub(crate) fn has_one_lane(&self) -> bool {
         self.channel_lanes <= 1

@@ -149,11 +149,19 @@ impl Peers {
         self.mark(peer);
     }
 
-    /// How many more bytes of events may be queued for a connection: a part of its bound stays
-    /// for replies.
-    pub(crate) fn room(&self, peer: u32) -> usize {
-        let waiting = self.get(peer).map_or(0, |peer| peer.outlet.waiting());
-        (self.outbox_bytes / 4).saturating_sub(waiting)
+    /// How many more bytes of events may be queued on a lane of a connection: a part of its bound
+    /// stays for replies, and each lane has its own, so that one that is stalled takes nothing
+    /// from the others. At least one frame fits where nothing waits.
+    pub(crate) fn room(&self, peer: u32, lane: Lane) -> usize {
+        let Some(entry) = self.get(peer) else { return 0 };
+        let share = match lane {
+            Lane::Channel(_) => self.outbox_bytes / 2 / entry.outlet.channel_lanes(),
+            Lane::Control | Lane::Signals => self.outbox_bytes / 4,
+        };
+        match entry.outlet.waiting_on(lane) {
+            0 => share.max(1),
+            waiting => share.saturating_sub(waiting),
+        }
     }
 
     /// Notes that something is to be flushed for a connection.

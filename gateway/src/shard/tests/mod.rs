@@ -6,6 +6,7 @@ mod catch_up;
 mod channels;
 mod commands;
 mod cost;
+mod lanes;
 mod sign_in;
 mod time;
 
@@ -57,6 +58,8 @@ struct Socket {
     bytes: Vec<u8>,
     /// How many bytes it takes before it blocks.
     room: Option<usize>,
+    /// Lanes that take nothing.
+    stalled: Vec<Lane>,
     sends: usize,
     signals: Vec<Value>,
 }
@@ -64,7 +67,11 @@ struct Socket {
 impl Sockets for Clients {
     fn send(&mut self, peer: u32, lane: Lane, frames: &[u8]) -> usize {
         let socket = self.sockets.entry(peer).or_default();
-        let taken = socket.room.map_or(frames.len(), |room| room.min(frames.len()));
+        let taken = match socket.room {
+            _ if socket.stalled.contains(&lane) => 0,
+            Some(room) => room.min(frames.len()),
+            None => frames.len(),
+        };
         if lane == Lane::Signals {
             if taken == frames.len() {
                 socket.signals.push(serde_json::from_slice(&frames[4..]).unwrap());
@@ -116,9 +123,14 @@ impl Rig {
     }
 
     fn connect_with(&mut self, token: Option<String>) -> u32 {
+        self.connect_over(1, token)
+    }
+
+    /// A connection whose channels are spread over so many lanes.
+    fn connect_over(&mut self, lanes: u8, token: Option<String>) -> u32 {
         let address = IpAddr::from([127, 0, 0, 1]).into();
         let framing = Framing::LengthPrefixed;
-        let peer = self.shard.handle_connect(address, Encoding::Json, framing, 1, token);
+        let peer = self.shard.handle_connect(address, Encoding::Json, framing, lanes, token);
         self.clients.sockets.insert(peer, Socket::default());
         self.pump();
         peer
