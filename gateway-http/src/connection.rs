@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     admission::Place,
     config::{Config, HYPER_HEAD_BYTES_MAX, HYPER_HEADERS_MAX, Plaintext},
+    express::{Express, express},
     front::Front,
     meter,
     upgrade::{Socket, Switched, TakeSocket},
@@ -49,14 +50,14 @@ pub(crate) struct Connection<K> {
 }
 
 impl<K: Kernel> Connection<K> {
-    /// Serves one connection of a port that has a certificate, or has none.
-    pub(crate) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let Some(tls) = tls else { return self.plain(stream).await };
+    /// Serves one connection of a port that has a certificate.
+    pub(crate) async fn serve_tls(self, stream: std::net::TcpStream, tls: TlsAcceptor) {
         let config = Arc::clone(&self.config);
+        let Ok(stream) = TcpStream::from_std(stream) else { return meter::dropped("io") };
         if config.plaintext == Plaintext::Served {
             match timeout(config.tls_timeout, first_byte(&stream)).await {
                 Ok(Ok(TLS_HANDSHAKE)) => {}
-                Ok(Ok(_)) => return self.plain(stream).await,
+                Ok(Ok(_)) => return self.plain(stream, Bytes::new()).await,
                 Ok(Err(_)) | Err(_) => return meter::dropped("silent"),
             }
         }
@@ -66,8 +67,8 @@ impl<K: Kernel> Connection<K> {
         }));
         match timeout(config.tls_timeout, accept).await {
             Ok(Ok(stream)) => {
-                let (io, read_ahead, place, taken) = self.http(Box::new(stream)).await;
-                finish(io, read_ahead, place, taken, Socket::Tls).await;
+                let (io, left) = self.http(Box::new(stream), Bytes::new()).await;
+                finish(io, left, |io| Some(Socket::Tls(io))).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -77,18 +78,47 @@ impl<K: Kernel> Connection<K> {
         }
     }
 
-    async fn plain(self, stream: TcpStream) {
-        let (io, read_ahead, place, taken) = self.http(stream).await;
-        finish(io, read_ahead, place, taken, Socket::Plain).await;
+    /// Serves one connection without TLS whose client had not sent anything when it was accepted.
+    pub(crate) async fn serve_silent(mut self, stream: std::net::TcpStream) {
+        let Ok(stream) = TcpStream::from_std(stream) else { return meter::dropped("io") };
+        tokio::select! {
+            readable = timeout(self.config.head_timeout, stream.readable()) => match readable {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return meter::dropped("io"),
+                Err(_) => return meter::dropped("head_timeout"),
+            },
+            _ = self.stopping.wait_for(|stopping| *stopping > Stopping::No) => return,
+        }
+        let Ok(stream) = stream.into_std() else { return meter::dropped("io") };
+        match express(stream, &self.front) {
+            Express::Done => {}
+            Express::Other(stream, read) => self.serve_read(stream, read).await,
+            // It was readable; that was a false alarm, and hyper waits as well as we do.
+            Express::Silent(stream) => self.serve_read(stream, Bytes::new()).await,
+        }
     }
 
-    /// Serves requests until the last one, and gives back what is left: the socket, what was
-    /// read from it too far, and who takes it over.
-    async fn http<I>(mut self, io: I) -> (I, Bytes, Place, Option<TakeSocket>)
+    /// Serves one connection without TLS of which something was read already.
+    pub(crate) async fn serve_read(self, stream: std::net::TcpStream, read: Bytes) {
+        let Ok(stream) = TcpStream::from_std(stream) else { return meter::dropped("io") };
+        // A socket that was just registered does not know yet that it can be written to, and
+        // hyper drops a refusal that it cannot write at once.
+        if stream.writable().await.is_ok() {
+            self.plain(stream, read).await;
+        }
+    }
+
+    async fn plain(self, stream: TcpStream, read: Bytes) {
+        let (io, left) = self.http(stream, read).await;
+        finish(io, left, |io| io.into_std().ok().map(Socket::Plain)).await;
+    }
+
+    /// Serves requests until the last one, and gives back the socket and what is left.
+    async fn http<I>(mut self, io: I, read: Bytes) -> (I, Left)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let io = Stallable { io, limit: self.config.stall_timeout, stalled: None };
+        let io = Stallable { io, read, limit: self.config.stall_timeout, stalled: None };
         let mut http = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.head_timeout)
@@ -118,29 +148,34 @@ impl<K: Kernel> Connection<K> {
             }
         }
         let parts = http.into_parts();
-        (parts.io.into_inner().io, parts.read_buf, self.place, parts.service.into_taken())
+        let left = Left {
+            read_ahead: parts.read_buf,
+            place: self.place,
+            taken: parts.service.into_taken(),
+        };
+        (parts.io.into_inner().io, left)
     }
 }
 
-async fn finish<I>(
-    io: I,
+/// What HTTP leaves of a connection beside its socket.
+struct Left {
+    /// What was read of the socket beyond the last request.
     read_ahead: Bytes,
     place: Place,
+    /// Who takes the socket over.
     taken: Option<TakeSocket>,
-    socket: impl FnOnce(I) -> Socket,
-) where
+}
+
+async fn finish<I>(io: I, left: Left, socket: impl FnOnce(I) -> Option<Socket>)
+where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    match taken {
-        Some(take) => {
-            drop(place);
-            meter::upgraded();
-            // A copy: even an empty slice would keep the whole buffer that it was read into.
-            let read_ahead = Bytes::copy_from_slice(&read_ahead);
-            take(Switched { socket: socket(io), read_ahead });
-        }
-        None => hang_up(io).await,
-    }
+    let Some(take) = left.taken else { return hang_up(io).await };
+    drop(left.place);
+    let Some(socket) = socket(io) else { return meter::dropped("io") };
+    meter::upgraded();
+    // A copy: even an empty slice would keep the whole buffer that it was read into.
+    take(Switched { socket, read_ahead: Bytes::copy_from_slice(&left.read_ahead) });
 }
 
 /// Closes a socket so that the last answer arrives: closing over unread bytes would make the
@@ -180,9 +215,11 @@ fn reason(error: &hyper::Error) -> &'static str {
     }
 }
 
-/// A socket whose peer has to read: a write that gets nowhere for too long is an error.
+/// A socket of which something was read already, and whose peer has to read: a write that gets
+/// nowhere for too long is an error.
 struct Stallable<I> {
     io: I,
+    read: Bytes,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -211,7 +248,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Stallable<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let length = self.read.len().min(buf.remaining());
+        buf.put_slice(&self.read.split_to(length));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::{body::Body, response::IntoResponse};
+use bytes::Bytes;
 use chappe_gateway::frontend::Kernel;
 use chappe_protocol::ErrorCode;
 use http::{
@@ -28,7 +29,7 @@ use crate::{
     request::{self, Client},
     rest::{self, App},
     routes::{EVENTS_PATH, WEBSOCKET_PATH},
-    upgrade::{TakeSocket, Upgrade},
+    upgrade::{Accepted, TakeSocket, Upgrade},
 };
 
 /// What all connections share.
@@ -84,26 +85,24 @@ impl<K: Kernel> Front<K> {
         self.taken.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Decides about a request to leave HTTP that was read without hyper, or nothing where hyper
+    /// shall read it and answer.
+    pub(crate) fn express(&self, mut parts: Parts) -> Option<Accepted> {
+        let (_, client) = self.check(&mut parts).ok()?;
+        self.upgrade(&parts, client).ok()?.ok()
+    }
+
     fn answer(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (mut parts, body) = request.into_parts();
-        check_head(&parts)?;
-        check_host(&parts, &self.shared.config().hosts)?;
-        check_url(&parts)?;
-        let origin = self.check_origin(&parts.headers)?;
-        let client =
-            client_address(self.peer, &parts.headers, &self.shared.config().trusted_proxies);
-
+        let (origin, client) = self.check(&mut parts)?;
         if parts.method == Method::OPTIONS {
             return Ok(Answer::ready(origin.allow(options())));
         }
-        if client != self.peer && opens_connection(&parts) {
-            self.shared.kernel().admit(client.ip()).map_err(problem::refused)?;
-        }
         if parts.uri.path() == WEBSOCKET_PATH {
-            if matches!(origin, Origin::Own) {
-                parts.headers.remove(header::ORIGIN);
-            }
-            return self.upgrade(&parts, client);
+            return Ok(match self.upgrade(&parts, client)? {
+                Ok(accepted) => self.switch(accepted),
+                Err(refusal) => Answer::ready((*refusal).map(Body::from)),
+            });
         }
         parts.extensions.insert(Client(client));
         let request = Request::from_parts(parts, Body::new(body));
@@ -114,7 +113,28 @@ impl<K: Kernel> Front<K> {
         })))
     }
 
-    fn upgrade(&self, parts: &Parts, client: SocketAddr) -> Result<Answer, Problem> {
+    /// What every request passes. Gives its page and its client.
+    fn check(&self, parts: &mut Parts) -> Result<(Origin, SocketAddr), Problem> {
+        check_head(parts)?;
+        check_host(parts, &self.shared.config().hosts)?;
+        check_url(parts)?;
+        let origin = self.check_origin(&parts.headers)?;
+        if matches!(origin, Origin::Own) {
+            parts.headers.remove(header::ORIGIN);
+        }
+        let client =
+            client_address(self.peer, &parts.headers, &self.shared.config().trusted_proxies);
+        if client != self.peer && opens_connection(parts) {
+            self.shared.kernel().admit(client.ip()).map_err(problem::refused)?;
+        }
+        Ok((origin, client))
+    }
+
+    fn upgrade(
+        &self,
+        parts: &Parts,
+        client: SocketAddr,
+    ) -> Result<Result<Accepted, Box<Response<Bytes>>>, Problem> {
         let upgrade = self.shared.upgrade.as_ref().ok_or(ErrorCode::NotFound)?;
         if parts.method != Method::GET {
             return Err(Problem::from(ErrorCode::MethodNotAllowed).allow("GET"));
@@ -125,16 +145,15 @@ impl<K: Kernel> Front<K> {
         if has_body {
             return Err(Problem::with_message(ErrorCode::Malformed, "an upgrade has no body"));
         }
-        match upgrade(parts, client) {
-            Ok(accepted) => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-                *response.headers_mut() = accepted.headers;
-                *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted.take);
-                Ok(Answer::ready(response))
-            }
-            Err(refusal) => Ok(Answer::ready((*refusal).map(Body::from))),
-        }
+        Ok(upgrade(parts, client))
+    }
+
+    fn switch(&self, accepted: Accepted) -> Answer {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = accepted.headers;
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted.take);
+        Answer::ready(response)
     }
 
     fn check_origin(&self, headers: &HeaderMap) -> Result<Origin, Problem> {

@@ -9,6 +9,7 @@ mod batch;
 mod config;
 mod connection;
 mod events;
+mod express;
 mod front;
 mod meter;
 mod network;

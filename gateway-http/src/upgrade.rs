@@ -1,11 +1,13 @@
 //! The way out of HTTP: how a WebSocket frontend is mounted at `/v1/ws` without either crate
 //! naming the other.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// Decides about a `GET /v1/ws`: the headers of the `101` and who takes the socket then, or the
@@ -13,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 ///
 /// Host, origin and URL were checked before; the `Origin` of our own page, which is on no list, is
 /// not passed on. The address is the client's, behind trusted proxies the one that they tell. It
-/// is called on the thread of HTTP and must not block.
+/// is called on the thread of HTTP, must not block, and may be asked twice about one request.
 pub type Upgrade = Arc<
     dyn Fn(&http::request::Parts, SocketAddr) -> Result<Accepted, Box<http::Response<Bytes>>>
         + Send
@@ -41,8 +43,8 @@ pub struct Switched {
 
 /// A socket, with TLS or without.
 pub enum Socket {
-    /// Without.
+    /// Without: non-blocking, and registered with no runtime.
     Plain(TcpStream),
     /// With.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<tokio::net::TcpStream>>),
 }

@@ -321,6 +321,7 @@ async fn a_stopping_server_finishes_what_is_under_way() {
         ..quick()
     };
     let server = Server::with(&kernel, config, None, None);
+    let mut silent = server.client().await;
     let mut idle = server.client().await;
     assert_eq!(idle.request("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
     let mut client = server.client().await;
@@ -332,6 +333,7 @@ async fn a_stopping_server_finishes_what_is_under_way() {
     let address = server.address;
     let stopped = tokio::spawn(server.stop());
     assert_eq!(idle.rest().await, b"", "an idle connection ends at once");
+    assert_eq!(silent.rest().await, b"", "so does one that never spoke");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody new comes in");
     client.write(b"{\"text\":\"x\"}").await;
     let response = client.response().await;

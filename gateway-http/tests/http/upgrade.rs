@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     sync::{mpsc, watch},
 };
 use tokio_rustls::TlsConnector;
@@ -53,7 +54,9 @@ async fn an_upgraded_socket_leaves_http_with_what_was_read_ahead() {
 
     let switched = taken.recv().await.unwrap();
     assert_eq!(&switched.read_ahead[..], b"first");
-    let Socket::Plain(mut socket) = switched.socket else { panic!("a plain socket") };
+    let Socket::Plain(socket) = switched.socket else { panic!("a plain socket") };
+    assert!(socket.nodelay().unwrap());
+    let mut socket = TcpStream::from_std(socket).unwrap();
     client.write(b"second").await;
     let mut second = [0; 6];
     socket.read_exact(&mut second).await.unwrap();
@@ -64,6 +67,37 @@ async fn an_upgraded_socket_leaves_http_with_what_was_read_ahead() {
     server.stop().await;
     socket.write_all(b"fourth").await.unwrap();
     assert_eq!(client.take(6).await, b"fourth");
+}
+
+#[tokio::test]
+async fn an_upgrade_is_the_same_however_its_request_arrives() {
+    let (kernel, _sessions) = FakeKernel::start();
+    let (upgrade, mut taken) = taking();
+    let server = Server::with(&kernel, quick(), None, Some(upgrade));
+    // Whole and at once, late, in two pieces, and with more than the short way takes.
+    let long = UPGRADE.replace("\r\n\r\n", &format!("\r\nx-long: {}\r\n\r\n", "x".repeat(6_000)));
+    let cases = [("", UPGRADE), ("late", UPGRADE), (&UPGRADE[..30], &UPGRADE[30..]), ("", &long)];
+    for (first, rest) in cases {
+        let mut client = server.client().await;
+        if !first.is_empty() {
+            // Another connection's answer shows that this one was accepted before its request.
+            if first != "late" {
+                client.write(first.as_bytes()).await;
+            }
+            assert_eq!(server.request("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.status, 200);
+        }
+        client.write(format!("{rest}first").as_bytes()).await;
+        let response = client.head().await;
+        assert_eq!((response.status, response.header("upgrade")), (101, Some("websocket")));
+        let switched = taken.recv().await.unwrap();
+        let Socket::Plain(socket) = switched.socket else { panic!("a plain socket") };
+        let mut socket = TcpStream::from_std(socket).unwrap();
+        let mut heard = switched.read_ahead.to_vec();
+        while heard.len() < 5 {
+            assert!(socket.read_buf(&mut heard).await.unwrap() > 0);
+        }
+        assert_eq!(heard, b"first");
+    }
 }
 
 #[tokio::test]
@@ -179,12 +213,12 @@ pub(crate) fn certificate()
 async fn connect_tls(
     server: &Server,
     certificate: &rustls::pki_types::CertificateDer<'static>,
-) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let config =
         rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let stream = tokio::net::TcpStream::connect(server.address).await?;
+    let stream = TcpStream::connect(server.address).await?;
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
