@@ -235,7 +235,12 @@ const MISSED: u64 = 10_000;
 /// Older than any ring: the projection has them.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_missed_events_come_from_the_projection_after_a_restart() {
-    let mut server = Server::builder().set("log.partitions", 4).start().await;
+    // As fast as it goes: the rate of one connection is not what this is about.
+    let builder = Server::builder()
+        .set("log.partitions", 4)
+        .set("limits.commands_per_second", 100_000)
+        .set("limits.commands_burst", 100_000);
+    let mut server = builder.start().await;
     let mut alice = Client::signed_in(&server, Transport::WsMessagePack, "alice").await;
     let name = fresh("long-");
     let made =
