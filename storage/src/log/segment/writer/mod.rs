@@ -219,6 +219,8 @@ impl Writer {
         let started = Instant::now();
         self.write_and_sync()?;
         self.last_commit = LastCommit { records: self.appends.len(), took: started.elapsed() };
+        metrics::counter!("chappe_storage_log_commits_total").increment(1);
+        metrics::counter!("chappe_storage_log_records_total").increment(self.appends.len() as u64);
         self.is_marked = false;
         self.acknowledge();
         Ok(())
