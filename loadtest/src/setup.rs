@@ -16,6 +16,7 @@ use chappe_protocol::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -58,25 +59,31 @@ impl Crowd {
         }
         progress.begin("signing in", users as u64);
         let limit = Rc::new(Semaphore::new(AT_ONCE));
+        let mut sessions: Vec<Option<Session>> = (0..users).map(|_| None).collect();
         let mut signing_in = JoinSet::new();
         for user in 0..users as u32 {
             let url = &args.reach.urls[user as usize % args.reach.urls.len()];
             let token = tokens.of(&plan.user_name(user))?;
-            let options = args
+            let mut options = args
                 .reach
                 .options(url, token)?
                 .command_deadline(args.deadline)
                 .commands_max(UNANSWERED_MAX, UNANSWERED_MAX);
+            // One failure of the first ones tells that an address or a token is wrong. Among
+            // thousands at once, some may have to try again.
+            if user as usize >= args.reach.urls.len() {
+                options = options.keep_trying();
+            }
             let dialers = servers[user as usize % servers.len()].clone();
-            let limit = Rc::clone(&limit);
+            let (limit, most) = (Rc::clone(&limit), args.deadline);
             signing_in.spawn_local(async move {
                 let _permit = limit.acquire().await;
                 let mut session = Session::with_dialers(dialers, &options)?;
-                signed_in(&mut session).await?;
+                let late = || Error::Unreachable("not signed in in time".to_owned());
+                timeout(most, signed_in(&mut session)).await.map_err(|_| late())??;
                 Ok::<_, Error>((user, session))
             });
         }
-        let mut sessions: Vec<Option<Session>> = (0..users).map(|_| None).collect();
         while let Some(joined) = signing_in.join_next().await {
             let (user, session) = joined??;
             sessions[user as usize] = Some(session);

@@ -104,7 +104,8 @@ struct Nonces {
 }
 
 impl Session {
-    /// Prepares a session. The first connection is made by [`Session::next`].
+    /// Prepares a session, inside the runtime that is to drive it. The first connection is made by
+    /// [`Session::next`].
     pub fn new(options: &Options) -> Result<Self, Error> {
         Self::with_dialers(options.dialers()?, options)
     }
