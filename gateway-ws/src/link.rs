@@ -198,6 +198,9 @@ impl<S: Socket> WsLink<S> {
             }
             self.rest.own.extend_from_slice(&frames[sent..]); // begun is promised
             self.look_if_plain();
+            if let Some(waker) = &self.rest.waker {
+                waker.wake_by_ref(); // its task waits for the socket then
+            }
             return frames.len();
         }
         self.rest.owed = frames.len() - sent;

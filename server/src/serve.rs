@@ -12,6 +12,7 @@ use chappe_broker::{LocalBroker, Running};
 use chappe_gateway::Gateway;
 use chappe_storage::{
     log::segment::{SegmentConfig, SegmentLog},
+    presence::memory::MemoryPresence,
     store::lsm::LsmStore,
 };
 use chappe_uplink::{
@@ -119,6 +120,7 @@ impl Server {
             stopping,
         )?;
         let gauges = tokio::spawn(keep_gauges(self.gateway.clone()));
+        let presence = tokio::spawn(keep_presence(self.gateway.clone()));
         self.data.write_run(&run)?;
         let prepared = async {
             self.running.leads_all().await;
@@ -146,6 +148,7 @@ impl Server {
             () = down => {}
             () = signals.stop() => tracing::warn!("ended without draining"),
         }
+        presence.abort();
         gauges.abort();
         admin.abort();
         let (gateway, running) = (self.gateway, self.running);
@@ -252,6 +255,10 @@ fn gateway_config(config: &Config, own_port: u16) -> chappe_gateway::Config {
 
 fn open_files() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20)
+}
+
+async fn keep_presence(gateway: Gateway) {
+    gateway.keep_presence(Arc::new(MemoryPresence::new())).await;
 }
 
 async fn keep_gauges(gateway: Gateway) {

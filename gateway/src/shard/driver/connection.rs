@@ -38,7 +38,6 @@ impl Future for Connection {
         }
         if let Some(entry) = links.remove(self.peer) {
             driver.gate.disconnect(entry.address);
-            driver.connected.decrement(1);
             driver.load.fetch_sub(1, Ordering::Relaxed);
         }
         shard.handle_gone(self.peer);

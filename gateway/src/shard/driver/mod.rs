@@ -93,7 +93,6 @@ struct Driver {
     wakes_ms: Cell<u64>,
     pipe_full: Cell<bool>,
     drained: RefCell<Option<oneshot::Sender<()>>>,
-    connected: metrics::Gauge,
     delivered: metrics::Counter,
     received: metrics::Counter,
 }
@@ -182,7 +181,6 @@ impl Driver {
             wakes_ms: Cell::new(u64::MAX),
             pipe_full: Cell::new(false),
             drained: RefCell::default(),
-            connected: metrics::gauge!("chappe_gateway_connections"),
             delivered: metrics::counter!("chappe_gateway_deliveries_total"),
             received: metrics::counter!("chappe_gateway_messages_received_total"),
         })
@@ -231,7 +229,6 @@ impl Driver {
                 return;
             }
         };
-        self.connected.increment(1);
         let about = link.describe();
         let (encoding, framing) = (about.encoding, about.framing);
         let (lanes, token) = (about.channel_lanes, about.token.clone());
