@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) tls: Tls,
     pub(crate) auth: Auth,
     pub(crate) log: Log,
+    pub(crate) store: Store,
     pub(crate) broker: Broker,
     pub(crate) gateway: Gateway,
     pub(crate) limits: Limits,
@@ -115,6 +116,16 @@ pub(crate) struct Log {
     pub(crate) segment_bytes: ByteSize,
 }
 
+/// The store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Store {
+    /// How long a channel's events can be resumed from at least; who was away longer is told to
+    /// reset. Messages stay. They go in thousands at once, so that small channels keep them longer.
+    #[serde(with = "humantime_serde")]
+    pub(crate) keep_events: Duration,
+}
+
 /// The broker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -181,6 +192,7 @@ impl Default for Config {
             tls: Tls::default(),
             auth: Auth::default(),
             log: Log::default(),
+            store: Store::default(),
             broker: Broker::default(),
             gateway: Gateway::default(),
             limits: Limits::default(),
@@ -219,6 +231,12 @@ impl Default for Log {
             keep_bytes: ByteSize::gib(16),
             segment_bytes: ByteSize::mib(64),
         }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { keep_events: Duration::from_secs(30 * 24 * 60 * 60) }
     }
 }
 

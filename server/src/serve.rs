@@ -207,6 +207,7 @@ async fn start_broker(config: &Config, data: &DataDir) -> anyhow::Result<(LocalB
     let bounds = chappe_broker::Bounds {
         trim_ms: refresh_ms.min(10_000),
         refresh_ms,
+        events_keep_ms: config.store.keep_events.as_millis() as u64,
         ..chappe_broker::Bounds::default()
     };
     let broker = chappe_broker::Config {

@@ -66,17 +66,11 @@ async fn catch_up(client: &mut Client, head: u64) -> Vec<Value> {
 }
 
 async fn resume(server: &Server, transport: Transport, id: &str, from: u64) -> Client {
-    let incarnation = 1;
-    let cursor = json!({"incarnation": incarnation, "channels": [[channel(transport, id), from]]});
+    let cursor = json!({"incarnation": 1, "channels": [[id, from]]});
     let client = Client::resumed(server, transport, "carol", Some(cursor)).await;
     let subscribed = &client.hello["subscribed"][0];
     assert_eq!((subscribed.get("error"), &subscribed["rev"]), (None, &json!(from)), "{subscribed}");
     client
-}
-
-/// The harness turns ids in their usual places; a cursor's are pairs.
-fn channel(_: Transport, id: &str) -> Value {
-    json!(id)
 }
 
 /// What every client must see, whenever it comes: kinds and revisions, and messages as they are
@@ -232,32 +226,49 @@ async fn a_publisher_cut_anywhere_publishes_once_over_a_bad_line() {
 
 const MISSED: u64 = 10_000;
 
-/// Older than any ring: the projection has them.
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_missed_events_come_from_the_projection_after_a_restart() {
-    // As fast as it goes: the rate of one connection is not what this is about.
-    let builder = Server::builder()
+/// As fast as it goes: the rate of one connection is not what this is about.
+fn fast() -> ServerBuilder {
+    Server::builder()
         .set("log.partitions", 4)
         .set("limits.commands_per_second", 100_000)
-        .set("limits.commands_burst", 100_000);
+        .set("limits.commands_burst", 100_000)
+}
+
+/// Publishes so many messages, 64 at a time, and waits until all are durable.
+async fn publish_many(client: &mut Client, channel: &str, count: u64) {
+    let text = "x".repeat(200);
+    let mut under_way = std::collections::VecDeque::new();
+    for n in 0..count {
+        if under_way.len() == 64 {
+            client.reply(under_way.pop_front().unwrap()).await.unwrap();
+        }
+        let publish = json!({"publish": {"channel": channel, "text": format!("{n} {text}")}});
+        under_way.push_back(client.post(publish).await);
+    }
+    for id in under_way {
+        client.reply(id).await.unwrap();
+    }
+}
+
+/// Older than any ring, and than the log, which was trimmed: only the projection has them.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_missed_events_come_from_the_projection_after_a_restart() {
+    let builder = fast().set("log.segment_bytes", "\"2MiB\"").set("log.keep", "\"0s\"");
     let mut server = builder.start().await;
     let mut alice = Client::signed_in(&server, Transport::WsMessagePack, "alice").await;
     let name = fresh("long-");
     let made =
         insist(&mut alice, json!({"create_channel": {"kind": "public", "name": name}})).await;
     let id = made["channel"].as_str().unwrap().to_owned();
-    let text = "x".repeat(200);
-    let mut under_way = std::collections::VecDeque::new();
-    for n in 0..MISSED {
-        if under_way.len() == 64 {
-            alice.reply(under_way.pop_front().unwrap()).await.unwrap();
+    publish_many(&mut alice, &id, MISSED).await;
+    // Four partitions share the log, and three of them had nothing to say.
+    let first = server.data().join("log/00000000000000000001.segment");
+    chappe_tests::soon("the first segment's end", async {
+        while first.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        let publish = json!({"publish": {"channel": id, "text": format!("{n} {text}")}});
-        under_way.push_back(alice.post(publish).await);
-    }
-    for id in under_way {
-        alice.reply(id).await.unwrap();
-    }
+    })
+    .await;
     server.restart().await;
     for transport in [Transport::WsMessagePack, Transport::Quic] {
         let mut carol = resume(&server, transport, &id, 1).await;
@@ -275,6 +286,43 @@ async fn ten_thousand_missed_events_come_from_the_projection_after_a_restart() {
             }
         }
     }
+}
+
+/// Events go in whole buckets of 4,096 once they are older than what is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_older_than_what_is_kept_is_reset() {
+    let server = fast().set("store.keep_events", "\"0s\"").start().await;
+    let mut alice = Client::signed_in(&server, Transport::WsMessagePack, "alice").await;
+    let name = fresh("short-");
+    let made =
+        insist(&mut alice, json!({"create_channel": {"kind": "public", "name": name}})).await;
+    let id = made["channel"].as_str().unwrap().to_owned();
+    publish_many(&mut alice, &id, 4_200).await;
+    for transport in Transport::ALL {
+        // What is in a ring or was not projected yet is still served from there.
+        chappe_tests::soon("a reset", async {
+            loop {
+                let cursor = json!({"incarnation": 1, "channels": [[id, 10]]});
+                let mut carol = Client::resumed(&server, transport, "carol", Some(cursor)).await;
+                let frame = carol
+                    .find("how it goes on", |frame| {
+                        frame.get("reset").is_some() || frame.get("event").is_some()
+                    })
+                    .await;
+                let Some(reset) = frame.get("reset") else { continue };
+                assert_eq!(reset["base"], 4_201, "{transport:?}");
+                break;
+            }
+        })
+        .await;
+        let mut carol = resume(&server, transport, &id, 4_190).await;
+        let event = carol.find("an event", |frame| frame.get("event").is_some()).await;
+        assert_eq!(event["event"]["rev"], 4_191, "the newest bucket is kept");
+    }
+    // The messages stay.
+    let page = json!({"history": {"channel": id, "after": 0, "limit": 2}});
+    let page = alice.ask(page).await.unwrap();
+    assert_eq!(page["messages"][0]["seq"], 1, "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
