@@ -3,7 +3,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use quinn::{Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
+use quinn::{
+    Connection, Endpoint, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig,
+};
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -18,6 +20,8 @@ use crate::{client::Received, server::Run};
 /// Frames that were read and not yet looked at. With it full, nothing more is read.
 const FRAMES_WAITING_MAX: usize = 1_024;
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What one stream may bring that is not read yet: a lane that is left unread is soon full.
+pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 
 /// Where a frame came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,8 +65,10 @@ impl Socket {
 
     /// Moves to another port, as when a device changes its network.
     pub fn rebind(&self) {
+        let before = self.endpoint.local_addr().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         self.endpoint.rebind(std::net::UdpSocket::bind(any).unwrap()).unwrap();
+        assert_ne!(self.endpoint.local_addr().unwrap(), before, "it is another port");
     }
 
     /// Where the frame that was received last came in.
@@ -117,7 +123,10 @@ pub async fn dial(
         }))
         .with_no_client_auth();
     tls.alpn_protocols = vec![alpn.to_vec()];
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut transport = TransportConfig::default();
+    transport.stream_receive_window(STREAM_WINDOW_BYTES.into());
+    config.transport_config(Arc::new(transport));
     let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let connection = endpoint.connect_with(config, run.quic, "localhost").unwrap().await?;
     Ok((endpoint, connection))

@@ -16,7 +16,7 @@ const JSON: Encoding = Encoding::Json;
 const MSGPACK: Encoding = Encoding::MessagePack;
 
 fn path() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md"))
+    PathBuf::from("../docs/protocol.md")
 }
 
 fn document() -> String {

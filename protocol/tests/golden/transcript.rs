@@ -1,6 +1,10 @@
 //! A transcript file: what is sent and what comes back, and how it is written down.
 
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::ordered::Ordered;
 
@@ -25,7 +29,7 @@ pub(crate) struct Frame {
 
 impl Transcript {
     pub(crate) fn read_all(folder: &str) -> Vec<Self> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(folder);
+        let path = Path::new("golden").join(folder);
         let mut all: Vec<_> = fs::read_dir(&path)
             .unwrap()
             .map(|entry| {

@@ -35,7 +35,7 @@ impl Source {
 }
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    std::env::current_dir().unwrap().parent().unwrap().to_path_buf()
 }
 
 /// All files with one of these extensions, sorted by path.
