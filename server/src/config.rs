@@ -150,6 +150,9 @@ pub(crate) struct Gateway {
     /// How often the server pings.
     #[serde(with = "humantime_serde")]
     pub(crate) ping: Duration,
+    /// How long a connection may be behind without reading anything before it is closed as slow.
+    #[serde(with = "humantime_serde")]
+    pub(crate) slow: Duration,
     /// How long a stop may take: connections are closed evenly over this time.
     #[serde(with = "humantime_serde")]
     pub(crate) drain: Duration,
@@ -252,7 +255,12 @@ impl Default for Broker {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { shards: 0, ping: Duration::from_secs(25), drain: Duration::from_secs(20) }
+        Self {
+            shards: 0,
+            ping: Duration::from_secs(25),
+            slow: Duration::from_secs(30),
+            drain: Duration::from_secs(20),
+        }
     }
 }
 

@@ -240,6 +240,7 @@ fn gateway_config(config: &Config, own_port: u16) -> chappe_gateway::Config {
         ..chappe_gateway::Config::default()
     };
     gateway.timing.ping_ms = config.gateway.ping.as_millis() as u64;
+    gateway.timing.slow_ms = config.gateway.slow.as_millis() as u64;
     gateway.limits.connections = match limits.connections {
         0 => open_files().saturating_sub(FILES_RESERVED) as usize,
         limit => limit,
