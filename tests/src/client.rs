@@ -4,7 +4,11 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use crate::{Encoding, quic, server::Server, soon, ws};
+use crate::{
+    Encoding, quic,
+    server::{Run, Server},
+    soon, ws,
+};
 
 /// How a client connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,7 +64,11 @@ enum Socket {
 impl Client {
     /// Connects, and says nothing.
     pub async fn connect(server: &Server, transport: Transport) -> Self {
-        let run = server.run();
+        Self::connect_to(server.run(), transport).await
+    }
+
+    /// Connects to a server of which nothing is known but where it listens.
+    pub async fn connect_to(run: &Run, transport: Transport) -> Self {
         let socket = soon("a connection", async {
             match transport {
                 Transport::WsJson | Transport::WsMessagePack => {
@@ -94,12 +102,17 @@ impl Client {
         resume: Option<Value>,
     ) -> Self {
         let mut client = Self::connect(server, transport).await;
-        let mut hello = json!({"token": server.token(user), "client": "tests", "version": "1"});
+        client.sign_in(&server.token(user), resume).await;
+        client
+    }
+
+    /// Says `hello` with a good token.
+    pub async fn sign_in(&mut self, token: &str, resume: Option<Value>) {
+        let mut hello = json!({"token": token, "client": "tests", "version": "1"});
         if let Some(cursor) = resume {
             hello["resume"] = cursor;
         }
-        client.hello = client.ask(json!({"hello": hello})).await.expect("a good token signs in");
-        client
+        self.hello = self.ask(json!({"hello": hello})).await.expect("a good token signs in");
     }
 
     /// How it is connected.
@@ -197,6 +210,16 @@ impl Client {
             }
         })
         .await
+    }
+
+    /// Does nothing but answer pings until the server closes the connection, however long that
+    /// takes, and returns its code.
+    pub async fn idle(&mut self) -> Option<u16> {
+        loop {
+            if let Received::Closed(code) = self.receive().await {
+                return code;
+            }
+        }
     }
 
     /// The frames that came in and that nobody asked for.

@@ -46,6 +46,21 @@ pub struct Run {
     pub pid: u32,
 }
 
+impl Run {
+    /// Reads where the server of this data directory listens; none while it does not.
+    pub fn read(data: &Path) -> Option<Self> {
+        let run: Value = serde_json::from_slice(&fs::read(data.join("run.json")).ok()?).ok()?;
+        let address = |name: &str| run[name].as_str()?.parse().ok();
+        Some(Self {
+            tcp: address("tcp")?,
+            quic: address("quic")?,
+            admin: address("admin")?,
+            fingerprint: run["fingerprint"].as_str()?.to_owned(),
+            pid: u32::try_from(run["pid"].as_u64()?).ok()?,
+        })
+    }
+}
+
 /// What a server is started with.
 #[derive(Debug, Clone, Default)]
 pub struct ServerBuilder {
@@ -193,10 +208,10 @@ impl Server {
 
     async fn wait_until_it_listens(&self, process: &mut Child) -> Run {
         let deadline = Instant::now() + START_TIMEOUT;
-        let path = self.data().join("run.json");
+        let data = self.data();
         let pid = process.id();
         loop {
-            if let Some(run) = read_run(&path).filter(|run| Some(run.pid) == pid) {
+            if let Some(run) = Run::read(&data).filter(|run| Some(run.pid) == pid) {
                 return run;
             }
             if let Some(status) = process.try_wait().unwrap() {
@@ -240,16 +255,4 @@ impl Drop for Server {
             tail.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
     }
-}
-
-fn read_run(path: &Path) -> Option<Run> {
-    let run: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let address = |name: &str| run[name].as_str()?.parse().ok();
-    Some(Run {
-        tcp: address("tcp")?,
-        quic: address("quic")?,
-        admin: address("admin")?,
-        fingerprint: run["fingerprint"].as_str()?.to_owned(),
-        pid: u32::try_from(run["pid"].as_u64()?).ok()?,
-    })
 }

@@ -3,10 +3,10 @@
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    WebSocketStream, client_async,
+    WebSocketStream, client_async_with_config,
     tungstenite::{
         ClientRequestBuilder, Error, Message,
-        protocol::{CloseFrame, frame::coding::CloseCode},
+        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -27,7 +27,10 @@ impl Socket {
         };
         let uri = format!("ws://{}/v1/ws", run.tcp).parse().unwrap();
         let request = ClientRequestBuilder::new(uri).with_sub_protocol(protocol);
-        let (stream, response) = client_async(request, tcp).await.unwrap();
+        // The library's own 128 KiB a connection are too much for thousands of them.
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+        let connecting = client_async_with_config(request, tcp, Some(config));
+        let (stream, response) = connecting.await.unwrap();
         let chosen = response.headers().get("sec-websocket-protocol").unwrap();
         assert_eq!(chosen, protocol);
         Self { stream, encoding }
@@ -78,3 +81,5 @@ impl Socket {
         let _ = self.stream.close(Some(frame)).await;
     }
 }
+
+const READ_BUFFER_BYTES: usize = 8 * 1024;
