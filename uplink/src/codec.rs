@@ -23,7 +23,20 @@ pub trait Frame: Serialize + DeserializeOwned {
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         Ok(rmp_serde::from_slice(bytes)?)
     }
+
+    /// The revision of the event that this frame delivers, if it delivers one.
+    fn event_rev(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Frame for Request {}
-impl Frame for Response {}
+
+impl Frame for Response {
+    fn event_rev(&self) -> Option<u64> {
+        match self {
+            Self::Event { event, .. } => Some(event.rev.get()),
+            _ => None,
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! A broker behind a bad line: every frame is encoded and decoded, delayed, and the line is cut
-//! now and then.
+//! A broker behind a bad line: every frame is encoded and decoded, delayed, the line is cut now and
+//! then, and a chosen event is lost.
 //!
 //! It stands for the TCP uplink in tests of gateways: what holds over it does not rest on the
 //! leader being in the same process. Never in production; `CHAPPE_TEST_UPLINK` switches it on.
@@ -8,7 +8,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use crate::{Broker, Receiver, Request, Response, SendError, Sender, codec::Frame, pipe};
 
-/// How bad the line is: `seed=7,delay_us=300,cut_one_in=500`.
+/// How bad the line is: `seed=7,delay_us=300,cut_one_in=500,lose_rev=9`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strain {
     /// Where its chance starts: the same seed cuts at the same frames.
@@ -17,18 +17,21 @@ pub struct Strain {
     pub delay_us: u64,
     /// One frame in this many cuts the pipe; 0 for none.
     pub cut_one_in: u64,
+    /// On each pipe the event of every channel that has this revision is lost, and nothing else: a
+    /// lost delivery that depends on no chance. 0 for none.
+    pub lose_rev: u64,
 }
 
 /// The text does not describe a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a strain: {0}; expected seed=7,delay_us=300,cut_one_in=500")]
+#[error("not a strain: {0}; expected seed=7,delay_us=300,cut_one_in=500,lose_rev=9")]
 pub struct ParseStrainError(String);
 
 impl FromStr for Strain {
     type Err = ParseStrainError;
 
     fn from_str(text: &str) -> Result<Self, ParseStrainError> {
-        let mut strain = Self { seed: 1, delay_us: 0, cut_one_in: 0 };
+        let mut strain = Self { seed: 1, delay_us: 0, cut_one_in: 0, lose_rev: 0 };
         for part in text.split(',') {
             let wrong = || ParseStrainError(part.to_owned());
             let (name, value) = part.split_once('=').ok_or_else(wrong)?;
@@ -37,6 +40,7 @@ impl FromStr for Strain {
                 "seed" => strain.seed = value,
                 "delay_us" => strain.delay_us = value,
                 "cut_one_in" => strain.cut_one_in = value,
+                "lose_rev" => strain.lose_rev = value,
                 _ => return Err(wrong()),
             }
         }
@@ -104,6 +108,7 @@ impl Line {
             }
             for frame in batch.drain(..) {
                 if self.strain.cut_one_in > 0 && self.chance.below(self.strain.cut_one_in) == 0 {
+                    tracing::info!("the line was cut on purpose");
                     return;
                 }
                 bytes.clear();
@@ -111,6 +116,10 @@ impl Line {
                 let decoded = T::decode(&bytes);
                 assert!(decoded.is_ok(), "a frame reads back: {:?}", decoded.err());
                 let Ok(decoded) = decoded else { return };
+                if self.strain.lose_rev > 0 && decoded.event_rev() == Some(self.strain.lose_rev) {
+                    tracing::info!(rev = self.strain.lose_rev, "an event was lost on purpose");
+                    continue;
+                }
                 if !deliver(to, decoded, bytes.len()).await {
                     return;
                 }
@@ -146,10 +155,12 @@ impl Chance {
 
 #[cfg(test)]
 mod tests {
-    use chappe_protocol::{ChannelId, Rev};
+    use chappe_protocol::{
+        ChannelId, Event, EventBody, Incarnation, Rev, UserId, event::NothingBody,
+    };
 
     use super::*;
-    use crate::{Attach, Detach, Heads};
+    use crate::{Attach, Detach, Generation, Heads};
 
     /// Answers every attach with heads, so that something comes back.
     struct Echo;
@@ -179,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_come_through_in_order() {
-        let strain = Strain { seed: 3, delay_us: 50, cut_one_in: 0 };
+        let strain = Strain { seed: 3, delay_us: 50, cut_one_in: 0, lose_rev: 0 };
         let (sender, mut receiver) = Strained::new(Arc::new(Echo), strain).open();
         for token in 0..100 {
             assert!(sender.send(attach(token), 1).is_ok());
@@ -196,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_ends_the_pipe_at_both_ends() {
-        let strain = Strain { seed: 3, delay_us: 0, cut_one_in: 1 };
+        let strain = Strain { seed: 3, delay_us: 0, cut_one_in: 1, lose_rev: 0 };
         let (sender, mut receiver) = Strained::new(Arc::new(Echo), strain).open();
         assert!(sender.send(attach(1), 1).is_ok());
         assert!(receiver.recv(&mut Vec::new(), 8).await.is_err());
@@ -204,10 +215,36 @@ mod tests {
         assert!(matches!(sender.send(detach, 1), Err(SendError::Closed(_))));
     }
 
+    #[tokio::test]
+    async fn the_event_with_a_revision_is_lost_and_nothing_else() {
+        let strain = Strain { seed: 3, delay_us: 0, cut_one_in: 0, lose_rev: 2 };
+        let (to_gateway, mut gateway_end) = pipe(1024);
+        let (gateway_start, from_gateway) = pipe(1024);
+        let line = Line { strain, chance: Chance(1) };
+        tokio::spawn(async move { line.carry(from_gateway, &to_gateway).await });
+        let generation = Generation { incarnation: Incarnation(1), epoch: 1 };
+        let event = |rev| {
+            let body = EventBody::Nothing(NothingBody {});
+            let (channel, by) = (ChannelId::new(9), UserId::new(1));
+            let rev = Rev::new(rev);
+            let event = Arc::new(Event { channel, rev, by, at: 0, nonce: None, body });
+            Response::Event { generation, event }
+        };
+        let heads = Response::Heads(Heads { heads: vec![(ChannelId::new(9), Rev::new(2))] });
+        for response in [event(1), event(2), heads.clone(), event(3)] {
+            assert!(gateway_start.send(response, 1).is_ok());
+        }
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            gateway_end.recv(&mut heard, 8).await.unwrap();
+        }
+        assert_eq!(heard, [event(1), heads, event(3)]);
+    }
+
     #[test]
     fn a_strain_is_read_from_text() {
-        let strain = Strain { seed: 7, delay_us: 300, cut_one_in: 500 };
-        assert_eq!("seed=7,delay_us=300,cut_one_in=500".parse(), Ok(strain));
+        let strain = Strain { seed: 7, delay_us: 300, cut_one_in: 500, lose_rev: 9 };
+        assert_eq!("seed=7,delay_us=300,cut_one_in=500,lose_rev=9".parse(), Ok(strain));
         assert!("cut=1".parse::<Strain>().is_err());
     }
 }
