@@ -139,6 +139,10 @@ pub(crate) struct Broker {
     /// refused.
     #[serde(with = "humantime_serde")]
     pub(crate) unprojected_age_max: Duration,
+    /// Gateways are told this often how far their channels are, so that a lost last event is
+    /// noticed; 100 ms to 2 s.
+    #[serde(with = "humantime_serde")]
+    pub(crate) beacon: Duration,
 }
 
 /// The gateway.
@@ -249,6 +253,7 @@ impl Default for Broker {
             threads: 1,
             unprojected_bytes_max: ByteSize::mib(256),
             unprojected_age_max: Duration::from_secs(600),
+            beacon: Duration::from_millis(1_500),
         }
     }
 }
@@ -352,6 +357,9 @@ impl Config {
         if self.broker.threads == 0 || self.broker.threads > 64 {
             return refuse("broker.threads is 1 to 64");
         }
+        if !(100..=2_000).contains(&self.broker.beacon.as_millis()) {
+            return refuse("broker.beacon is 100ms to 2s");
+        }
         if self.auth.jwks_url.is_some() && self.auth.jwks_file.is_some() {
             return refuse("auth.jwks_url and auth.jwks_file exclude each other");
         }
@@ -424,6 +432,13 @@ mod tests {
         assert!(read("", &[]).unwrap().development());
         let error = read("[listen]\ntcp = '0.0.0.0:7400'", &[]).unwrap_err().to_string();
         assert!(error.contains("auth.development"), "{error}");
+    }
+
+    #[test]
+    fn a_beacon_is_neither_a_flood_nor_late() {
+        assert!(read("[broker]\nbeacon = '100ms'", &[]).is_ok());
+        assert!(read("[broker]\nbeacon = '99ms'", &[]).is_err());
+        assert!(read("[broker]\nbeacon = '3s'", &[]).is_err());
     }
 
     #[test]

@@ -208,6 +208,7 @@ async fn start_broker(config: &Config, data: &DataDir) -> anyhow::Result<(LocalB
         trim_ms: refresh_ms.min(10_000),
         refresh_ms,
         events_keep_ms: config.store.keep_events.as_millis() as u64,
+        heads_ms: config.broker.beacon.as_millis() as u64,
         ..chappe_broker::Bounds::default()
     };
     let broker = chappe_broker::Config {
