@@ -89,6 +89,9 @@ impl Session {
                 self.sign_in_failed(desk, serial, code, coded(code));
             }
             Work::Subscribe(_) => self.subscribe_overdue(desk, serial),
+            Work::Signal(_) if self.operations[place].token != 0 => {
+                self.finish(desk, serial, Err(coded(ErrorCode::Unknown)));
+            }
             Work::Read(_) | Work::Signal(_) | Work::Refresh(_) => {
                 self.finish(desk, serial, Err(coded(ErrorCode::Unavailable)));
             }
@@ -98,10 +101,18 @@ impl Session {
     }
 
     /// The pipe ended: nothing that was sent will be answered.
-    pub(crate) fn handle_end(&mut self) {
+    pub(crate) fn handle_end(&mut self, desk: &mut Desk) {
+        let mut signals = Vec::new();
         for operation in &mut self.operations {
+            // It may have reached its channel, and must not do so twice.
+            if operation.token != 0 && matches!(operation.work, Work::Signal(_)) {
+                signals.push(operation.serial);
+            }
             operation.token = 0;
             operation.retry_at_ms = 0;
+        }
+        for serial in signals {
+            self.finish(desk, serial, Err(coded(ErrorCode::Unknown)));
         }
     }
 

@@ -50,7 +50,7 @@ impl Shard {
     pub(crate) fn handle_end(&mut self) {
         self.desk.hub.handle_end();
         for (_, session) in &mut self.sessions {
-            session.handle_end();
+            session.handle_end(&mut self.desk);
         }
         self.settle();
     }

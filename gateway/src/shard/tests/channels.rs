@@ -1,6 +1,7 @@
 //! Reading channels: fan-out, order, the end of reading, and those who do not keep up.
 
 use chappe_protocol::{ChannelId, CloseCode, Seq};
+use chappe_uplink::Request;
 use serde_json::json;
 
 use super::{CHANNEL, Rig};
@@ -222,6 +223,24 @@ fn signals_are_taken_whole_or_dropped() {
     let by = testing::user("ada").to_string();
     assert_eq!(rig.clients.sockets[&bob].signals, [json!({"signal": {"channel": "7", "by": by}})]);
     assert_eq!(rig.clients.sockets[&ada].signals.len(), 2);
+}
+
+#[test]
+fn a_signal_under_way_when_the_pipe_ends_is_unknown_and_not_sent_again() {
+    let mut rig = two_members();
+    let ada = rig.client("ada");
+    rig.leader.silent = true;
+    rig.send(ada, r#"{"id":3,"typing":{"channel":"7"}}"#);
+    rig.leader.silent = false;
+    rig.asked();
+    rig.cut_pipe();
+    assert_eq!(rig.take(ada)[0]["error"]["name"], "unknown");
+    // One that never left goes when it can.
+    rig.send(ada, r#"{"id":4,"typing":{"channel":"7"}}"#);
+    rig.open_pipe();
+    let signals = rig.asked().into_iter().filter(|request| matches!(request, Request::Signal(_)));
+    assert_eq!(signals.count(), 1);
+    assert_eq!(rig.take(ada), [json!({"id": 4, "ok": {}})]);
 }
 
 #[test]
