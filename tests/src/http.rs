@@ -62,6 +62,48 @@ pub async fn request(
     send(address, &[bytes.as_bytes(), body].concat()).await
 }
 
+/// A connection that is kept for one request after the other.
+pub struct Connection {
+    address: SocketAddr,
+    stream: BufReader<TcpStream>,
+    answered: usize,
+}
+
+impl Connection {
+    /// Opens one.
+    pub async fn open(address: SocketAddr) -> Self {
+        let stream = soon("a connection", TcpStream::connect(address)).await.unwrap();
+        Self { address, stream: BufReader::new(stream), answered: 0 }
+    }
+
+    /// Sends a request and reads its response. A body comes with its length.
+    pub async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let mut bytes = head(self.address, method, path, headers);
+        if !body.is_empty() {
+            bytes += &format!("content-length: {}\r\n", body.len());
+        }
+        bytes += "\r\n";
+        let response = soon("a response", async {
+            self.stream.write_all(&[bytes.as_bytes(), body].concat()).await.unwrap();
+            read_response(&mut self.stream).await
+        });
+        let response = response.await;
+        self.answered += 1;
+        response
+    }
+
+    /// How many requests it has had answered.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+}
+
 /// Sends these very bytes, and reads one response.
 pub async fn send(address: SocketAddr, bytes: &[u8]) -> Response {
     soon("a response", async {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chappe_tests::{Client, Server, Transport};
+use chappe_tests::{Client, Server, ServerBuilder, Transport};
 use serde_json::{Value, json};
 
 use crate::cases::Case;
@@ -17,7 +17,18 @@ impl World {
     /// Alice owns all channels. Bob is a member of all but `closed`. Carol is a member of none.
     /// In `open` there is a message of Alice's (1), a deleted one (2) and one of Bob's (3).
     pub(crate) async fn new() -> Self {
-        let server = Server::start().await;
+        Self::with(Server::builder()).await
+    }
+
+    /// The same with a line between gateway and broker on which every frame is encoded and
+    /// delayed, and one in so many is its pipe's last.
+    pub(crate) async fn behind_a_bad_line() -> Self {
+        let line = "seed=23,delay_us=300,cut_one_in=60";
+        Self::with(Server::builder().env("CHAPPE_TEST_UPLINK", line)).await
+    }
+
+    async fn with(server: ServerBuilder) -> Self {
+        let server = server.start().await;
         let mut alice = Client::signed_in(&server, Transport::WsJson, "alice").await;
         let mut bob = Client::signed_in(&server, Transport::WsJson, "bob").await;
         let (alice_id, bob_id) = (alice.user(), bob.user());
@@ -68,6 +79,11 @@ impl World {
         let frame: Value = serde_json::from_str(case.command)
             .unwrap_or_else(|error| panic!("{error}: {}", case.command));
         self.fill(&frame)
+    }
+
+    /// How often the line was cut.
+    pub(crate) fn cuts(&self) -> usize {
+        self.server.log().matches("the line was cut on purpose").count()
     }
 
     fn fill(&self, value: &Value) -> Value {
