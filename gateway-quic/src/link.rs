@@ -15,7 +15,9 @@ use std::{
 
 use bytes::Bytes;
 use chappe_gateway::link::{Describe, Framing, Lane, Link, LinkEnd};
-use chappe_protocol::{CloseCode, Command, Encoding, ErrorCode, ServerFrame, WireError};
+use chappe_protocol::{
+    CloseCode, Command, Encoding, ErrorCode, ServerFrame, WireError, frame::Closing,
+};
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use crate::{
@@ -89,7 +91,8 @@ impl QuicLink {
         }
     }
 
-    /// Reads what the control stream has, within its fair share.
+    /// Reads from the control stream once: the kernel asks before each read whether its session
+    /// takes more.
     fn poll_control(
         &mut self,
         cx: &mut Context<'_>,
@@ -111,36 +114,27 @@ impl QuicLink {
         if scratch.len() < READ_BYTES {
             scratch.resize(READ_BYTES, 0);
         }
-        for _ in 0..READS_AT_ONCE {
-            match recv.poll_read(cx, scratch) {
-                Poll::Ready(Ok(0)) if self.inbox.is_inside_frame() => {
-                    return Poll::Ready(Err(breach(ErrorCode::Malformed, "a frame cut short")));
-                }
-                Poll::Ready(Ok(0)) => {
-                    self.close(CloseCode::Normal, CloseCode::Normal.name());
-                    return Poll::Ready(Err(
-                        LinkEnd::Closed(Some(CloseCode::Normal.number())).into()
-                    ));
-                }
-                Poll::Ready(Ok(length)) => {
-                    let bytes = &scratch[..length];
-                    if let Err(code) = self.inbox.handle(bytes, inbound) {
-                        return Poll::Ready(Err(breach(code, "a frame's length")));
-                    }
-                }
-                Poll::Ready(Err(ReadError::ConnectionLost(error))) => {
-                    return Poll::Ready(Err(lost(&error).into()));
-                }
-                Poll::Ready(Err(_)) => {
-                    return Poll::Ready(Err(breach(
-                        ErrorCode::Malformed,
-                        "a reset control stream",
-                    )));
-                }
-                Poll::Pending => return Poll::Pending,
+        match recv.poll_read(cx, scratch) {
+            Poll::Ready(Ok(0)) if self.inbox.is_inside_frame() => {
+                Poll::Ready(Err(breach(ErrorCode::Malformed, "a frame cut short")))
             }
+            Poll::Ready(Ok(0)) => {
+                self.close(CloseCode::Normal, CloseCode::Normal.name());
+                Poll::Ready(Err(LinkEnd::Closed(Some(CloseCode::Normal.number())).into()))
+            }
+            Poll::Ready(Ok(length)) => {
+                let bytes = &scratch[..length];
+                let handled = self.inbox.handle(bytes, inbound);
+                Poll::Ready(handled.map_err(|code| breach(code, "a frame's length")))
+            }
+            Poll::Ready(Err(ReadError::ConnectionLost(error))) => {
+                Poll::Ready(Err(lost(&error).into()))
+            }
+            Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(breach(ErrorCode::Malformed, "a reset control stream")))
+            }
+            Poll::Pending => Poll::Pending,
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Reads the datagrams that came, within their fair share.
@@ -172,16 +166,21 @@ impl QuicLink {
     /// Tells the client what it did, and closes.
     fn answer(&mut self, Breach { code, what }: Breach) -> LinkEnd {
         meter::broken(what);
+        let close = code.closes().unwrap_or(CloseCode::ProtocolError);
         if !self.control_cut {
             let error = WireError::with_message(code, what);
-            let mut payload = Vec::new();
-            self.describe.encoding.encode(&ServerFrame::Error { id: None, error }, &mut payload);
-            let mut frame = Vec::new();
-            self.describe.framing.write(&payload, &mut frame);
+            let closing = Closing::new(close);
+            let mut told = Vec::new();
+            for frame in [ServerFrame::Error { id: None, error }, ServerFrame::Closing { closing }]
+            {
+                let mut payload = Vec::new();
+                self.describe.encoding.encode(&frame, &mut payload);
+                self.describe.framing.write(&payload, &mut told);
+            }
             // What a client that does not read misses is the close code's explanation.
-            drop(self.send(Lane::Control, &frame));
+            drop(self.send(Lane::Control, &told));
         }
-        self.close(code.closes().unwrap_or(CloseCode::ProtocolError), what);
+        self.close(close, what);
         LinkEnd::Broken(what)
     }
 
@@ -362,7 +361,5 @@ fn lost(error: &ConnectionError) -> LinkEnd {
 
 /// How much the shard's buffer takes of a stream at once.
 const READ_BYTES: usize = 16 * 1024;
-/// Reads of one connection before others have their turn.
-const READS_AT_ONCE: usize = 8;
 /// Datagrams of one connection before others have their turn.
 const DATAGRAMS_AT_ONCE: usize = 16;
