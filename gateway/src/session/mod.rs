@@ -202,6 +202,10 @@ impl Session {
         self.phase = Phase::Closing(code);
         self.since_ms = desk.now.boot_ms;
         desk.closing.push(self.peer);
+        if std::mem::take(&mut self.paused) {
+            // Read again, to throw it away: who waits to write does not read why it ends.
+            desk.ask(Effect::Wake(self.peer));
+        }
         metrics::counter!("chappe_gateway_closes_total", "code" => code.name()).increment(1);
     }
 
