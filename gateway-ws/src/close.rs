@@ -1,34 +1,75 @@
-//! Why a WebSocket connection ends: the transport's own codes, and the frames that say so.
+//! Why a WebSocket connection ends: the transport's own codes and the protocol's, and the frames
+//! that say so.
+
+use chappe_gateway::link::Framing;
+use chappe_protocol::{CloseCode, Encoding, ErrorCode, ServerFrame, WireError, frame::Closing};
 
 /// A client broke a rule of the transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The close code of the answer (RFC 6455 §7.4).
-    pub(crate) code: u16,
+    /// How the connection is closed.
+    pub(crate) answer: Answer,
     /// The rule.
     pub(crate) rule: &'static str,
 }
 
+/// What a client is told that broke a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The rule is WebSocket's: a close code of its own (RFC 6455 §7.4).
+    Close(u16),
+    /// The rule is the protocol's: its error, its `closing`, and its close code.
+    Refuse(ErrorCode),
+}
+
 impl Violation {
     pub(crate) const fn protocol(rule: &'static str) -> Self {
-        Self { code: 1002, rule }
+        Self { answer: Answer::Close(1002), rule }
     }
 
     pub(crate) const fn kind(rule: &'static str) -> Self {
-        Self { code: 1003, rule }
+        Self { answer: Answer::Close(1003), rule }
     }
 
     pub(crate) const fn utf8() -> Self {
-        Self { code: 1007, rule: "text is UTF-8" }
+        Self { answer: Answer::Close(1007), rule: "text is UTF-8" }
     }
 
     pub(crate) const fn policy(rule: &'static str) -> Self {
-        Self { code: 1008, rule }
+        Self { answer: Answer::Close(1008), rule }
     }
 
     pub(crate) const fn too_large() -> Self {
-        Self { code: 1009, rule: "the message is too large" }
+        Self { answer: Answer::Refuse(ErrorCode::FrameTooLarge), rule: "the message is too large" }
     }
+
+    /// The close code of the answer.
+    pub(crate) fn code(&self) -> u16 {
+        match self.answer {
+            Answer::Close(code) => code,
+            Answer::Refuse(code) => close_code(code).number(),
+        }
+    }
+
+    /// Appends what the client is told, the close frame last.
+    pub(crate) fn write(&self, encoding: Encoding, framing: Framing, out: &mut Vec<u8>) {
+        if let Answer::Refuse(code) = self.answer {
+            let error = WireError::with_message(code, self.rule);
+            let closing = Closing::new(close_code(code));
+            for frame in [ServerFrame::Error { id: None, error }, ServerFrame::Closing { closing }]
+            {
+                let mut payload = Vec::new();
+                encoding.encode(&frame, &mut payload);
+                framing.write(&payload, out);
+            }
+        }
+        write_close(Some(self.code()), self.rule, out);
+    }
+}
+
+/// How the connection ends after an error that its transport found.
+fn close_code(code: ErrorCode) -> CloseCode {
+    code.closes().unwrap_or(CloseCode::ProtocolError)
 }
 
 /// Appends a close frame. A reason that is too long for one is left out.

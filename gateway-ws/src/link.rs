@@ -140,7 +140,8 @@ impl<S: Socket> WsLink<S> {
 
     fn break_off(&mut self, violation: Violation) {
         if !matches!(self.rest.state, State::Closing) {
-            write_close(Some(violation.code), violation.rule, &mut self.rest.own);
+            let Rest { about, own, .. } = &mut *self.rest;
+            violation.write(about.encoding, about.framing, own);
         }
         let linger = Box::pin(tokio::time::sleep(LINGER));
         self.rest.state = State::Broken(violation.rule, linger);

@@ -8,7 +8,7 @@ use chappe_gateway_quic::Config;
 use chappe_protocol::{
     ChannelId, CloseCode, ErrorCode, ServerFrame,
     command::{Ping, Typing},
-    frame::{Incoming, ServerPing},
+    frame::{Closing, Incoming, ServerPing},
     limits,
 };
 use quinn::{ConnectionError, TransportConfig};
@@ -103,6 +103,16 @@ fn closing_cases() -> Vec<Case> {
     ]
 }
 
+/// The last that a client is told: the error, and that the connection is closed as the table says.
+#[track_caller]
+fn assert_told(what: &str, frames: &[Incoming], expect: ErrorCode) {
+    let [.., Incoming::Error { id: None, error }, Incoming::Closing(closing)] = frames else {
+        panic!("{what}: {frames:?}")
+    };
+    assert_eq!(error.code, expect.number(), "{what}: {frames:?}");
+    assert_eq!(Some(closing), expect.closes().map(Closing::new).as_ref(), "{what}");
+}
+
 #[tokio::test]
 async fn each_is_told_its_code_and_closed_and_the_next_client_is_served() {
     let mut server = Server::start();
@@ -126,11 +136,7 @@ async fn each_is_told_its_code_and_closed_and_the_next_client_is_served() {
             }
         }
         let (frames, error) = client.end().await;
-        let told = frames.iter().find_map(|frame| match frame {
-            Incoming::Error { id: None, error } => Some(error.code),
-            _ => None,
-        });
-        assert_eq!(told, Some(expect.number()), "{what}: {frames:?}");
+        assert_told(what, &frames, expect);
         assert_closed(&error, expect.closes().unwrap());
         let mut session = server.sessions.recv().await.unwrap();
         session.end().await;
@@ -198,10 +204,8 @@ async fn a_datagram_carries_one_signal_and_nothing_else() {
         let (mut client, _session) = server.signed_in().await;
         client.connection.send_datagram(datagram.into()).unwrap();
         let (frames, error) = client.end().await;
-        let [Incoming::Error { id: None, error: told }] = &frames[..] else {
-            panic!("{what}: {frames:?}")
-        };
-        assert_eq!(told.code, code.number(), "{what}");
+        assert_eq!(frames.len(), 2, "{what}: {frames:?}");
+        assert_told(what, &frames, code);
         assert_closed(&error, CloseCode::ProtocolError);
     }
 }

@@ -48,7 +48,7 @@ fn read(kind: Kind, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Outcome {
             });
         });
         if let Err(violation) = result {
-            return Err(violation.code);
+            return Err(violation.code());
         }
     }
     Ok(heard)
@@ -158,14 +158,14 @@ fn a_close_is_heard_with_its_code_and_nothing_after_it() {
 
 #[test]
 fn a_message_that_is_too_large_is_refused_by_its_header() {
-    check(Kind::Text, &frame(0x81, &[b'x'; 1_001])[..8], Err(1009));
+    check(Kind::Text, &frame(0x81, &[b'x'; 1_001])[..8], Err(4012));
     // A gigabyte is declared; nothing of it is waited for or kept.
     let mut huge = vec![0x81, 0x80 | 127];
     huge.extend_from_slice(&(1_u64 << 30).to_be_bytes());
     huge.extend_from_slice(&[0; 4]);
-    check(Kind::Text, &huge, Err(1009));
+    check(Kind::Text, &huge, Err(4012));
     let fragments = [frame(0x01, &[b'x'; 600]), frame(0x80, &[b'x'; 401])].concat();
-    check(Kind::Text, &fragments, Err(1009));
+    check(Kind::Text, &fragments, Err(4012));
     let fits = [frame(0x01, &[b'x'; 600]), frame(0x80, &[b'x'; 400])].concat();
     check(Kind::Text, &fits, Ok(&[&format!("text {}", "x".repeat(1_000))]));
 }
