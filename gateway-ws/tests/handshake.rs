@@ -6,11 +6,17 @@ mod support;
 
 use std::time::Duration;
 
+use chappe_protocol::ErrorCode::{
+    self, Invalid, MethodNotAllowed, NotFound, OriginForbidden, TokenInUrl, TokenInvalid,
+};
 use support::Server;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+
+/// The error that the answer names; none from the parser of HTTP, which knows no codes.
+type Code = Option<ErrorCode>;
 
 /// A good request, to be spoilt line by line.
 const GOOD: &[&str] = &[
@@ -23,21 +29,29 @@ const GOOD: &[&str] = &[
     "Sec-WebSocket-Protocol: chat, chappe.v1.json",
 ];
 
-/// Sends a request and reads the head of the answer.
+/// Sends a request and reads the answer, until its end or that of its head if it is a switch.
 async fn exchange(server: &Server, lines: &[String]) -> String {
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     let request = format!("{}\r\n\r\n", lines.join("\r\n"));
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let mut chunk = [0; 4_096];
-    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+    let switched = |answer: &[u8]| {
+        answer.starts_with(b"HTTP/1.1 101 ") && answer.windows(4).any(|end| end == b"\r\n\r\n")
+    };
+    while !switched(&answer) && !is_upgrade_required(&answer) {
         let read = tokio::time::timeout(Duration::from_secs(15), socket.read(&mut chunk));
-        match read.await.expect("an answer").unwrap() {
+        match read.await.expect("an answer, and the end of the connection").unwrap() {
             0 => break,
             length => answer.extend_from_slice(&chunk[..length]),
         }
     }
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A whole `426`, which names the upgrade in `Connection` and leaves the connection for it.
+fn is_upgrade_required(answer: &[u8]) -> bool {
+    answer.starts_with(b"HTTP/1.1 426 ") && answer.ends_with(b"}")
 }
 
 /// The good request with the line of this name replaced; more lines are added, an empty one goes.
@@ -66,47 +80,130 @@ async fn a_good_handshake_is_answered_with_the_key_and_the_subprotocol() {
 async fn bad_handshakes_are_refused_before_the_upgrade() {
     let server = Server::start().await;
     let jwt = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln";
-    let cases: Vec<(&str, Vec<String>, &str)> = vec![
-        ("another path", with("GET", "GET /elsewhere HTTP/1.1"), "404"),
-        ("another method", with("GET", "POST /v1/ws HTTP/1.1"), "405"),
-        ("no host", with("Host", ""), "400"),
-        ("no upgrade", with("Upgrade", ""), "426"),
-        ("no connection", with("Connection", "Connection: keep-alive"), "426"),
-        ("an old version", with("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"), "426"),
-        ("no version", with("Sec-WebSocket-Version", ""), "426"),
-        ("no key", with("Sec-WebSocket-Key", ""), "400"),
-        ("a short key", with("Sec-WebSocket-Key", "Sec-WebSocket-Key: c2hvcnQ="), "400"),
-        ("a key that is no base64", with("Sec-WebSocket-Key", "Sec-WebSocket-Key: !!!"), "400"),
+    let cases: Vec<(&str, Vec<String>, &str, Code)> = vec![
+        ("another path", with("GET", "GET /elsewhere HTTP/1.1"), "404", Some(NotFound)),
+        ("another method", with("GET", "POST /v1/ws HTTP/1.1"), "405", Some(MethodNotAllowed)),
+        ("no host", with("Host", ""), "400", Some(Invalid)),
+        ("no upgrade", with("Upgrade", ""), "426", Some(Invalid)),
+        ("no connection", with("Connection", "Connection: keep-alive"), "426", Some(Invalid)),
+        (
+            "an old version",
+            with("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"),
+            "426",
+            Some(Invalid),
+        ),
+        ("no version", with("Sec-WebSocket-Version", ""), "426", Some(Invalid)),
+        ("no key", with("Sec-WebSocket-Key", ""), "400", Some(Invalid)),
+        (
+            "a short key",
+            with("Sec-WebSocket-Key", "Sec-WebSocket-Key: c2hvcnQ="),
+            "400",
+            Some(Invalid),
+        ),
+        (
+            "a key that is no base64",
+            with("Sec-WebSocket-Key", "Sec-WebSocket-Key: !!!"),
+            "400",
+            Some(Invalid),
+        ),
         (
             "a foreign subprotocol",
             with("Sec-WebSocket-Protocol", "Sec-WebSocket-Protocol: chat"),
             "400",
+            Some(Invalid),
         ),
-        ("a body", with("Content-Length", "Content-Length: 3"), "400"),
-        ("both lengths", smuggling(), "400"),
-        ("a token in the query", with("GET", "GET /v1/ws?token=x HTTP/1.1"), "400"),
+        ("a body", with("Content-Length", "Content-Length: 3"), "400", Some(Invalid)),
+        ("both lengths", smuggling(), "400", Some(Invalid)),
+        (
+            "a token in the query",
+            with("GET", "GET /v1/ws?token=x HTTP/1.1"),
+            "400",
+            Some(TokenInUrl),
+        ),
         (
             "an access token in the query",
             with("GET", "GET /v1/ws?a=b&Access_Token=x HTTP/1.1"),
             "400",
+            Some(TokenInUrl),
         ),
-        ("a JWT under another name", with("GET", &format!("GET /v1/ws?x={jwt} HTTP/1.1")), "400"),
-        ("a wrong scheme", with("Authorization", "Authorization: Basic eDp5"), "401"),
-        ("a foreign origin", with("Origin", "Origin: https://evil.example"), "403"),
-        ("the null origin", with("Origin", "Origin: null"), "403"),
-        ("an origin with a suffix", with("Origin", "Origin: https://app.example.com.evil"), "403"),
-        ("an origin with a prefix", with("Origin", "Origin: https://notapp.example.com"), "403"),
-        ("an origin in other case", with("Origin", "Origin: https://APP.example.com"), "403"),
-        ("an origin with a port", with("Origin", "Origin: https://app.example.com:443"), "403"),
-        ("an origin without TLS", with("Origin", "Origin: http://app.example.com"), "403"),
-        ("a punycode origin", with("Origin", "Origin: https://xn--pp-fka.example.com"), "403"),
-        ("two origins", two_origins(), "403"),
-        ("too many headers", many_headers(120), "431"),
-        ("too large a header", with("X-Large", &format!("X-Large: {}", "x".repeat(20_000))), "431"),
+        (
+            "a JWT under another name",
+            with("GET", &format!("GET /v1/ws?x={jwt} HTTP/1.1")),
+            "400",
+            Some(TokenInUrl),
+        ),
+        (
+            "a wrong scheme",
+            with("Authorization", "Authorization: Basic eDp5"),
+            "401",
+            Some(TokenInvalid),
+        ),
+        (
+            "a foreign origin",
+            with("Origin", "Origin: https://evil.example"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        ("the null origin", with("Origin", "Origin: null"), "403", Some(OriginForbidden)),
+        (
+            "an origin with a suffix",
+            with("Origin", "Origin: https://app.example.com.evil"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        (
+            "an origin with a prefix",
+            with("Origin", "Origin: https://notapp.example.com"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        (
+            "an origin in other case",
+            with("Origin", "Origin: https://APP.example.com"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        (
+            "an origin with a port",
+            with("Origin", "Origin: https://app.example.com:443"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        (
+            "an origin without TLS",
+            with("Origin", "Origin: http://app.example.com"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        (
+            "a punycode origin",
+            with("Origin", "Origin: https://xn--pp-fka.example.com"),
+            "403",
+            Some(OriginForbidden),
+        ),
+        ("two origins", two_origins(), "403", Some(OriginForbidden)),
+        ("too many headers", many_headers(120), "431", None),
+        (
+            "too large a header",
+            with("X-Large", &format!("X-Large: {}", "x".repeat(20_000))),
+            "431",
+            None,
+        ),
     ];
-    for (name, lines, status) in cases {
+    assert!(cases.len() >= 20, "{} cases", cases.len());
+    for (name, lines, status, code) in cases {
         let answer = exchange(&server, &lines).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        if let Some(code) = code {
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(problem["code"], code.number(), "{name}: {problem}");
+            assert_eq!(problem["status"].to_string(), status, "{name}: {problem}");
+        }
+        // It was read to its end: the connection closed, unless it may still be upgraded.
+        let connection = if status == "426" { "upgrade" } else { "close" };
+        let says = format!("\r\nconnection: {connection}\r\n");
+        assert!(format!("{head}\r\n").to_lowercase().contains(&says), "{name}: {head}");
         assert!(!answer.contains(jwt), "{name}: the answer repeats the token");
     }
     let allowed = with("Origin", "Origin: https://app.example.com");

@@ -146,8 +146,33 @@ async fn before_hello_only_a_small_frame_is_taken() {
         }
         let mut client = Client::connect(&world.server, transport).await;
         client.send(&json!({"id": 1, "hello": {"token": "x".repeat(9_000)}})).await;
-        // WebSocket has a code of its own for it.
-        let closed = client.closed().await;
-        assert!(matches!(closed, Some(1009 | 4012)), "{transport:?}: {closed:?}");
+        assert_too_large(&mut client, "9 KB before hello").await;
+    }
+}
+
+/// Says of a frame that it is too large, and closes as the table says.
+async fn assert_too_large(client: &mut Client, what: &str) {
+    let what = format!("{what} over {:?}", client.transport());
+    let reply = client.find(&what, |frame| frame.get("error").is_some()).await;
+    assert_eq!(reply["error"]["name"], "frame_too_large", "{what}: {reply}");
+    assert_eq!(reply.get("id"), None, "nothing of it was read");
+    assert!(!after_error(client, code("frame_too_large"), &what).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_above_the_limit_is_refused_with_its_code_and_one_at_it_is_taken() {
+    let world = World::new().await;
+    for transport in Transport::ALL {
+        let mut client = Client::signed_in(&world.server, transport, "alice").await;
+        let frame = |pad: usize| {
+            let frame = json!({"id": 7, "ping": {}, "x": "y".repeat(pad)});
+            transport.encoding().write(&frame)
+        };
+        let pad = 65_536 - (frame(60_000).len() - 60_000);
+        assert_eq!(frame(pad).len(), 65_536);
+        client.send_bytes(frame(pad)).await;
+        assert_eq!(client.reply(7).await, Ok(json!({})), "{transport:?}");
+        client.send_bytes(frame(pad + 1)).await;
+        assert_too_large(&mut client, "64 KiB and a byte").await;
     }
 }
