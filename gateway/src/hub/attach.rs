@@ -290,10 +290,14 @@ impl Hub {
         let Some(peer) = self.peers.get(subscriber.peer) else { return };
         let form = peer.outlet.form();
         let entry = &mut self.channels[channel as usize];
+        let before = entry.ring.as_ref().map(|ring| ring.bytes());
         let slot = entry.add(subscriber, form, &mut self.peers.payload);
         entry.idle_since_ms = 0;
         if let Some(peer) = self.peers.get_mut(subscriber.peer) {
             peer.subscriptions.push(Subscription { channel, slot });
+        }
+        if before.is_some() {
+            self.note_ring(channel, before); // it may be the first of its form
         }
     }
 

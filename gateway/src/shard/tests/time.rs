@@ -1,10 +1,10 @@
 //! What happens because time passes: pings, silence, standing still, draining.
 
-use chappe_protocol::CloseCode;
+use chappe_protocol::{CloseCode, Encoding};
 use serde_json::json;
 
-use super::{CHANNEL, Rig, publish};
-use crate::testing;
+use super::{CHANNEL, Rig, Socket, hello, publish};
+use crate::{link::Framing, testing};
 
 #[test]
 fn a_client_is_pinged_with_the_heads_of_its_channels() {
@@ -118,4 +118,24 @@ fn a_ring_that_is_not_used_is_given_up() {
     rig.take(ada);
     rig.publish("y");
     assert_eq!(rig.revs(ada), [3]);
+}
+
+#[test]
+fn a_ring_in_a_further_form_is_counted_when_it_is_made_as_when_it_is_given_up() {
+    let mut rig = Rig::new();
+    rig.leader.make(CHANNEL, &[testing::user("ada"), testing::user("bob")]);
+    let ada = rig.reader("ada");
+    rig.publish("x");
+    let one_form = rig.shard.ring_bytes();
+    let address = std::net::IpAddr::from([127, 0, 0, 1]).into();
+    let bob = rig.shard.handle_connect(address, Encoding::Json, Framing::WebSocketText, 1, None);
+    rig.clients.sockets.insert(bob, Socket::default());
+    rig.send(bob, &hello("bob"));
+    rig.send(bob, r#"{"id":2,"subscribe":{"channels":[{"id":"7"}]}}"#);
+    assert!(rig.shard.ring_bytes() > one_form, "what the ring holds is there in both forms");
+    // Counting less than is given up would count below nothing.
+    for peer in [bob, ada] {
+        rig.shard.handle_gone(peer);
+    }
+    assert_eq!(rig.shard.ring_bytes(), 0);
 }
