@@ -18,6 +18,7 @@
 mod binary;
 mod client;
 mod encoding;
+mod files;
 pub mod http;
 pub mod quic;
 mod server;
@@ -27,6 +28,7 @@ mod ws;
 pub use binary::{chappe, chappe_load};
 pub use client::{Client, Received, Transport};
 pub use encoding::Encoding;
+pub use files::allow_open_files;
 pub use server::{Run, Server, ServerBuilder};
 
 use std::time::Duration;
