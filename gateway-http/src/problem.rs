@@ -15,6 +15,7 @@ pub(crate) struct Problem {
     error: Box<WireError>,
     status: StatusCode,
     allow: Option<&'static str>,
+    body_unread: bool,
 }
 
 impl Problem {
@@ -31,6 +32,13 @@ impl Problem {
     /// The same problem, naming the methods that there are.
     pub(crate) fn allow(mut self, methods: &'static str) -> Self {
         self.allow = Some(methods);
+        self
+    }
+
+    /// The same problem, behind which the connection closes: what comes next on it would be the
+    /// body that nobody reads.
+    pub(crate) fn body_unread(mut self) -> Self {
+        self.body_unread = true;
         self
     }
 
@@ -94,7 +102,7 @@ impl From<WireError> for Problem {
         let status = ErrorCode::from_number(error.code)
             .and_then(|code| StatusCode::from_u16(code.http_status()).ok())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { error: Box::new(error), status, allow: None }
+        Self { error: Box::new(error), status, allow: None, body_unread: false }
     }
 }
 
@@ -123,6 +131,9 @@ impl IntoResponse for Problem {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.body_unread {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(methods) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));

@@ -76,15 +76,16 @@ pub(crate) fn check_body_headers(headers: &HeaderMap) -> Result<(), Problem> {
         // A length that two parties can read differently is how requests are smuggled.
         let problem =
             Problem::with_message(ErrorCode::Invalid, "a body comes with its Content-Length");
-        return Err(problem.status(StatusCode::LENGTH_REQUIRED));
+        return Err(problem.status(StatusCode::LENGTH_REQUIRED).body_unread());
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let length = length.and_then(parse_number).unwrap_or(0);
     if length > limits::FRAME_BYTES_MAX as u64 {
-        return Err(Problem::with_message(ErrorCode::FrameTooLarge, "the body is too large"));
+        let problem = Problem::with_message(ErrorCode::FrameTooLarge, "the body is too large");
+        return Err(problem.body_unread());
     }
     if length > 0 && !is_json(headers) {
-        return Err(ErrorCode::UnsupportedEncoding.into());
+        return Err(Problem::from(ErrorCode::UnsupportedEncoding).body_unread());
     }
     Ok(())
 }
