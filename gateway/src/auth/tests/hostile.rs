@@ -1,4 +1,8 @@
-//! Broken and hostile tokens, each refused with the same code and words.
+//! Broken and hostile tokens, each refused with the same code and words. Each names its clause of
+//! the security rules, and every clause has its tokens; how keys are asked for (the rest of J3) is
+//! beside this, and how sessions end (the rest of J2) with the sessions.
+
+use std::collections::BTreeSet;
 
 use super::*;
 
@@ -31,6 +35,30 @@ impl Table<'_> {
     }
 }
 
+/// What a token may be refused for, as the rules name it.
+const CLAUSES: &[&str] = &[
+    "J1 alg none",
+    "J1 HS256 with the RSA public key",
+    "J1 alg ≠ the key's",
+    "J1 alg outside the set",
+    "J1 HS256 outside development",
+    "J1 kid",
+    "J1 headers",
+    "J1 typ",
+    "J1 iss",
+    "J1 aud",
+    "J1 azp",
+    "J1 sub",
+    "J1 exp",
+    "J1 nbf",
+    "J1 iat",
+    "J1 trailing data",
+    "J1 non-canonical base64",
+    "J1 signature",
+    "J1 form",
+    "J1 size",
+];
+
 #[test]
 fn every_clause_has_a_token_that_breaks_it() {
     let keys = Keys::make();
@@ -46,10 +74,100 @@ fn every_clause_has_a_token_that_breaks_it() {
     dates(&mut table);
     forms(&mut table);
     assert!(table.cases.len() >= 70, "{}", table.cases.len());
+    let covered: BTreeSet<_> = table.cases.iter().map(|case| case.clause).collect();
+    assert_eq!(covered, CLAUSES.iter().copied().collect());
     for Case { clause, name, token, expect } in table.cases {
         let verdict = auth.verify(&token, NOW);
         assert_eq!(verdict, Verdict::Refused(expect), "{clause}: {name}");
     }
+}
+
+/// Session tokens: no audience, an authorized party perhaps, a life of a minute.
+#[test]
+fn session_tokens_are_refused_by_issuer_party_and_date() {
+    let keys = Keys::make();
+    let lenient = Rules { audiences: Vec::new(), ..rules() };
+    let strict = Rules { authorized_party_required: true, ..lenient.clone() };
+    let (lenient, strict) = (keys.accept_with(lenient), keys.accept_with(strict));
+    let session = with(claims(), "aud", None);
+    let bare = with(session.clone(), "azp", None);
+    let iss = |value: Value| with(session.clone(), "iss", value);
+    let azp = |value: Value| with(session.clone(), "azp", value);
+    let (invalid, expired) = (ErrorCode::TokenInvalid, ErrorCode::TokenExpired);
+    for (clause, name, auth, claims, expect) in [
+        ("J2 iss", "another issuer", &lenient, iss(json!("https://evil.example")), invalid),
+        ("J2 iss", "an issuer below ours", &lenient, iss(json!(format!("{ISSUER}/x"))), invalid),
+        ("J2 iss", "none", &lenient, with(session.clone(), "iss", None), invalid),
+        ("J2 azp", "another party", &lenient, azp(json!("https://evil.example")), invalid),
+        (
+            "J2 azp",
+            "a party below ours",
+            &lenient,
+            azp(json!("https://app.example.com.x")),
+            invalid,
+        ),
+        ("J2 azp", "another party", &strict, azp(json!("https://evil.example")), invalid),
+        ("J2 azp", "several", &strict, azp(json!(["https://app.example.com"])), invalid),
+        ("J2 azp", "none where one is required", &strict, bare.clone(), invalid),
+        ("J2 exp", "none", &lenient, with(bare.clone(), "exp", None), invalid),
+        (
+            "J2 exp",
+            "a minute and the leeway",
+            &lenient,
+            with(bare, "exp", json!(NOW_S - 5)),
+            expired,
+        ),
+    ] {
+        let verdict = auth.verify(&keys.signed(&header("ec"), &claims), NOW);
+        assert_eq!(verdict, Verdict::Refused(expect), "{clause}: {name}");
+    }
+    assert!(matches!(
+        lenient.verify(&keys.signed(&header("ec"), &session), NOW),
+        Verdict::Accepted(_)
+    ));
+}
+
+/// Tokens that are signed well, with a key that the issuer publishes and that may not sign them.
+#[test]
+fn keys_of_the_issuer_that_may_not_sign_tokens_sign_nobody_in() {
+    let keys = Keys::make();
+    let ec = &keys.set["keys"][1];
+    let published = |key: Value| {
+        let mut set = keys.set.clone();
+        set["keys"][1] = key;
+        keys.accept_set(rules(), &set)
+    };
+    let token = keys.signed(&header("ec"), &claims());
+    assert!(matches!(published(ec.clone()).verify(&token, NOW), Verdict::Accepted(_)));
+    for (clause, key) in [
+        ("J3 use=enc", with(ec.clone(), "use", json!("enc"))),
+        ("J3 a use that is no text", with(ec.clone(), "use", json!(["sig"]))),
+        ("J3 key_ops", with(ec.clone(), "key_ops", json!(["deriveKey"]))),
+        ("J3 alg of another kind", with(ec.clone(), "alg", json!("RS256"))),
+        ("J3 alg of encryption", with(ec.clone(), "alg", json!("ECDH-ES"))),
+        ("J3 another curve", with(ec.clone(), "crv", json!("P-384"))),
+        ("J3 a key without a name", with(ec.clone(), "kid", None)),
+        ("J3 a key of another name", with(ec.clone(), "kid", json!("EC"))),
+        ("J3 rotated away", keys.set["keys"][0].clone()),
+        ("J3 another key of that name", Keys::make().set["keys"][1].clone()),
+    ] {
+        let auth = published(key);
+        // It was asked a moment ago: the name is not looked for again.
+        assert!(auth.jwks().begin(NOW.boot_ms));
+        auth.jwks().end(None, NOW.boot_ms);
+        let verdict = auth.verify(&token, NOW);
+        assert_eq!(verdict, Verdict::Refused(ErrorCode::TokenInvalid), "{clause}");
+    }
+    // A shared secret in a public set would be everybody's.
+    let shared = json!({"kty": "oct", "kid": "ec", "alg": "HS256", "k": b64(&[7; 32])});
+    let auth = published(shared);
+    assert!(auth.jwks().begin(NOW.boot_ms));
+    auth.jwks().end(None, NOW.boot_ms);
+    let head = json!({"alg": "HS256", "typ": "JWT", "kid": "ec"}).to_string();
+    let secret = EncodingKey::from_secret(&[7; 32]);
+    let token = sign(&head, &claims().to_string(), &secret, Algorithm::HS256);
+    let verdict = auth.verify(&token, NOW);
+    assert_eq!(verdict, Verdict::Refused(ErrorCode::TokenInvalid), "J3 a shared secret");
 }
 
 fn algorithms(table: &mut Table<'_>) {

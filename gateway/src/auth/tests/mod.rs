@@ -65,9 +65,14 @@ impl Keys {
 
     /// Accepts this issuer's tokens, by a key file.
     fn accept_with(&self, rules: Rules) -> Authenticator {
+        self.accept_set(rules, &self.set)
+    }
+
+    /// The same with a key set of the test's making.
+    fn accept_set(&self, rules: Rules, set: &Value) -> Authenticator {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.json");
-        std::fs::write(&path, self.set.to_string()).unwrap();
+        std::fs::write(&path, set.to_string()).unwrap();
         let algorithms = vec![KeyAlgorithm::Rs256, KeyAlgorithm::Es256, KeyAlgorithm::EdDsa];
         let issuer = Issuer { rules, algorithms, keys: KeySource::File(path) };
         let config = AuthConfig {
@@ -236,6 +241,9 @@ fn an_api_key_is_a_back_end_and_a_near_miss_is_nobody() {
 fn a_configuration_that_lets_anybody_in_is_refused() {
     let weak = AuthConfig { development_secret: Some(vec![7; 31]), ..AuthConfig::default() };
     assert!(matches!(Authenticator::new(weak), Err(AuthConfigError::WeakSecret)), "J1");
+    for name in ["HS256", "none", "RS384", "ES256K", "PS256", ""] {
+        assert!(KeyAlgorithm::from_name(name).is_none(), "J1 {name} outside development");
+    }
     let nameless = Issuer {
         rules: Rules::default(),
         algorithms: vec![KeyAlgorithm::Es256],
