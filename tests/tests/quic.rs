@@ -63,9 +63,23 @@ const STALLED_MESSAGE_BYTES: usize = 4_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_lane_holds_up_no_other_and_loses_nothing() {
-    let server = Server::start().await;
-    let mut alice = Client::signed_in(&server, Transport::WsJson, "alice").await;
-    let mut carol = Client::signed_in(&server, Transport::Quic, "carol").await;
+    stalled_lane(&Server::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_lane_holds_up_no_other_over_a_bad_line() {
+    stalled_lane(&behind_a_bad_line().await).await;
+}
+
+/// Every frame between gateway and broker is encoded and delayed, and one in so many is its pipe's
+/// last.
+async fn behind_a_bad_line() -> Server {
+    Server::builder().env("CHAPPE_TEST_UPLINK", "seed=3,delay_us=300,cut_one_in=100").start().await
+}
+
+async fn stalled_lane(server: &Server) {
+    let mut alice = Client::signed_in(server, Transport::WsJson, "alice").await;
+    let mut carol = Client::signed_in(server, Transport::Quic, "carol").await;
     let [(stalled, lane), (other, _)] = channels_apart(&mut alice, &mut carol).await;
     let received_before = carol.quic().connection().stats().udp_rx.bytes;
 
@@ -119,13 +133,21 @@ async fn connections(server: &Server) -> (f64, f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_moves_goes_on_without_a_handshake_and_misses_nothing() {
-    let server = Server::start().await;
-    let mut alice = Client::signed_in(&server, Transport::WsMessagePack, "alice").await;
-    let mut carol = Client::signed_in(&server, Transport::Quic, "carol").await;
+    moving_client(&Server::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_moves_goes_on_over_a_bad_line() {
+    moving_client(&behind_a_bad_line().await).await;
+}
+
+async fn moving_client(server: &Server) {
+    let mut alice = Client::signed_in(server, Transport::WsMessagePack, "alice").await;
+    let mut carol = Client::signed_in(server, Transport::Quic, "carol").await;
     let id = channel(&mut alice).await;
     carol.ask(json!({"join": {"channel": id}})).await.unwrap();
     subscribe(&mut carol, &id).await;
-    assert_eq!(connections(&server).await, (1.0, 1.0));
+    assert_eq!(connections(server).await, (1.0, 1.0));
 
     // She speaks during the first half and only listens during the second, and moves in both.
     let (mut expected, mut posted) = (Vec::new(), VecDeque::new());
@@ -154,7 +176,7 @@ async fn a_client_that_moves_goes_on_without_a_handshake_and_misses_nothing() {
         seen.push((event["rev"].as_u64().unwrap(), text));
     }
     assert_eq!(seen, expected, "each revision once and in order");
-    assert_eq!(connections(&server).await, (1.0, 1.0), "the same connection");
+    assert_eq!(connections(server).await, (1.0, 1.0), "the same connection");
     let stats = carol.quic().connection().stats();
     assert_eq!(stats.frame_rx.handshake_done, 1, "one handshake");
     assert!(stats.frame_rx.path_challenge >= 5, "the server asked each of five new paths");

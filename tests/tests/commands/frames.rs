@@ -74,8 +74,7 @@ const BYTES: &[(&[u8], &str, bool)] = &[
     (b"\x82\xa2id\x01\xa9subscribe\x81\xa8channels\x91\x92\x01\x02", "invalid", true),
 ];
 
-async fn refuse_all(transport: Transport) {
-    let world = World::new().await;
+async fn refuse_all(transport: Transport, world: &World) {
     let mut kept: Option<Client> = None;
     let texts = TEXTS.iter().map(|(text, code, has_id)| (text.as_bytes(), *code, *has_id));
     let bytes = BYTES.iter().copied();
@@ -103,17 +102,25 @@ async fn refuse_all(transport: Transport) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_are_refused_over_websocket_in_json() {
-    refuse_all(Transport::WsJson).await;
+    refuse_all(Transport::WsJson, &World::new().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_are_refused_over_websocket_in_messagepack() {
-    refuse_all(Transport::WsMessagePack).await;
+    refuse_all(Transport::WsMessagePack, &World::new().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_are_refused_over_quic() {
-    refuse_all(Transport::Quic).await;
+    refuse_all(Transport::Quic, &World::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_frames_are_refused_over_a_bad_line_as_well() {
+    let world = World::behind_a_bad_line().await;
+    for transport in Transport::ALL {
+        refuse_all(transport, &world).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
