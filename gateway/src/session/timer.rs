@@ -42,7 +42,11 @@ impl Session {
                 self.refuse_with(desk, None, ErrorCode::HelloTimeout);
             }
             Phase::Fresh | Phase::SigningIn => {}
-            Phase::Closing(_) => self.linger(desk),
+            // The timer may still be one from before it was closed.
+            Phase::Closing(_) if self.since_ms + desk.config.timing.linger_ms <= now_ms => {
+                self.linger(desk);
+            }
+            Phase::Closing(_) => {}
             Phase::Open => self.look(desk),
         }
     }

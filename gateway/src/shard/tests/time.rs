@@ -139,3 +139,17 @@ fn a_ring_in_a_further_form_is_counted_when_it_is_made_as_when_it_is_given_up() 
     }
     assert_eq!(rig.shard.ring_bytes(), 0);
 }
+
+#[test]
+fn a_timer_from_before_it_was_closed_does_not_push_a_connection() {
+    let mut rig = Rig::new();
+    let ada = rig.client("ada");
+    // The time that she had for her hello is nearly over, and still noted.
+    rig.pass(4_900);
+    rig.block(ada, 0);
+    rig.send(ada, "{");
+    rig.pass(2_900);
+    assert!(!rig.closed.contains_key(&ada), "what was said is not sent yet");
+    rig.pass(600);
+    assert_eq!(rig.closed[&ada], CloseCode::ProtocolError);
+}
