@@ -183,6 +183,7 @@ async fn create(
     for partition in &missing {
         appender.append(*partition, 0, record.clone())?;
     }
+    appender.flush();
     let mut left = missing.len();
     let acked = async {
         while left > 0 {

@@ -129,6 +129,7 @@ fn append(appender: &mut dyn Appender, record: &Bytes, count: usize, token: &mut
         appender.append(partition, *token, record.clone()).expect("there is room");
         *token += 1;
     }
+    appender.flush();
 }
 
 /// Waits for outcomes; returns how many came. Each of them must be an offset.

@@ -204,6 +204,7 @@ impl Driver {
             }
             self.deadlines_ms[index] = self.partitions[index].deadline(now());
         }
+        self.appender.flush();
         self.pipes.wake();
     }
 

@@ -405,6 +405,7 @@ impl End {
 
     /// Waits for so many outcomes, each of which must be an offset.
     async fn outcomes(&mut self, count: usize) -> Vec<(PartitionId, u64, Offset)> {
+        self.appender.flush();
         let mut found = Vec::new();
         while found.len() < count {
             let outcomes = timeout(PATIENCE, self.acks.recv()).await.expect("an outcome comes");

@@ -167,12 +167,16 @@ pub trait Log: Send + Sync + 'static {
 pub trait Appender: Send + 'static {
     /// Hands one record over. `token` comes back with its outcome.
     ///
-    /// On `Ok` exactly one [`Acked`] will follow, also when the log fails or is closed. On `Err`
-    /// nothing was accepted and none will.
+    /// On `Ok` exactly one [`Acked`] will follow the next [`flush`](Self::flush), also when the log
+    /// fails or is closed. On `Err` nothing was accepted and none will.
     fn append(
         &mut self,
         partition: PartitionId,
         token: u64,
         record: Bytes,
     ) -> Result<(), AppendRefused>;
+
+    /// Sends on their way what was appended since the last call, so that they can share a commit.
+    /// They may leave earlier, and without it late.
+    fn flush(&mut self);
 }

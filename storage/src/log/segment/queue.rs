@@ -207,7 +207,6 @@ impl Queue {
         pending.appender.add(pending.record.len());
         state.pending.push_back(pending);
         self.queued.store(state.pending.len(), Ordering::Relaxed);
-        self.wake_writer(state);
         Ok(())
     }
 
@@ -252,6 +251,8 @@ impl InFlight {
 pub(super) struct SegmentAppender {
     queue: Arc<Queue>,
     in_flight: Arc<InFlight>,
+    /// Whether the writer was told of all that was appended.
+    is_flushed: bool,
     partitions: u32,
     record_bytes_max: usize,
     bytes_in_flight_max: usize,
@@ -268,6 +269,7 @@ impl SegmentAppender {
         let appender = Self {
             queue,
             in_flight: Arc::new(InFlight { bytes, records, slot, outcomes }),
+            is_flushed: true,
             partitions,
             record_bytes_max: config.record_bytes_max as usize,
             bytes_in_flight_max: config.bytes_in_flight_max,
@@ -301,7 +303,22 @@ impl Appender for SegmentAppender {
             return Err(AppendRefused::Full);
         }
         let appender = Arc::clone(&self.in_flight);
-        self.queue.push(Pending { appender, partition, token, record })
+        self.queue.push(Pending { appender, partition, token, record })?;
+        self.is_flushed = false;
+        Ok(())
+    }
+
+    /// Woken by the first of several appends, the writer would often commit it alone.
+    fn flush(&mut self) {
+        if !std::mem::replace(&mut self.is_flushed, true) {
+            self.queue.wake_writer(self.queue.lock());
+        }
+    }
+}
+
+impl Drop for SegmentAppender {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

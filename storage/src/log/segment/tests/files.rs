@@ -62,6 +62,7 @@ async fn append_all(log: &SegmentLog, partition: PartitionId, records: &[String]
     for (token, record) in records.iter().enumerate() {
         let record = Bytes::from(record.clone());
         appender.append(partition, token as u64, record).expect("it is taken");
+        appender.flush();
         offsets(&mut acks, 1).await;
     }
 }
@@ -166,7 +167,10 @@ fn a_log_closes_although_somebody_appends_without_end() {
         loop {
             match appender.append(P0, accepted, Bytes::from_static(b"more")) {
                 Ok(()) => accepted += 1,
-                Err(AppendRefused::Full) => told += acks.blocking_recv().expect("room").len(),
+                Err(AppendRefused::Full) => {
+                    appender.flush();
+                    told += acks.blocking_recv().expect("room").len();
+                }
                 Err(refused) => break assert_eq!(refused, AppendRefused::Failed),
             }
         }
