@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     healthy::Healthy,
-    make_channel,
+    in_time, make_channel,
     memory::{Held, MemoryWatch},
 };
 
@@ -54,7 +54,7 @@ impl Crowd {
     }
 
     async fn line(&mut self) -> String {
-        let line = soon("a word of the crowd", self.output.next_line()).await.unwrap();
+        let line = in_time("a word of the crowd", self.output.next_line()).await.unwrap();
         line.expect("the crowd lives")
     }
 }

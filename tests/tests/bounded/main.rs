@@ -10,8 +10,19 @@ mod memory;
 mod publisher;
 mod subscriber;
 
+use std::time::Duration;
+
 use chappe_tests::{Client, Server, Transport, fresh};
 use serde_json::json;
+
+/// How long may take what moves many megabytes or thousands of connections, on a busy machine.
+const LONG: Duration = Duration::from_secs(90);
+
+/// Waits for something large that is expected to happen, and fails with its name when it does not.
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(LONG, future).await;
+    outcome.unwrap_or_else(|_| panic!("{what} did not happen in {LONG:?}"))
+}
 
 /// Makes a public channel and returns its id.
 async fn make_channel(server: &Server) -> String {

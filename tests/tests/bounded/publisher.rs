@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{Duration, sleep};
 
-use crate::{healthy::Healthy, make_channel, member, memory::MemoryWatch};
+use crate::{healthy::Healthy, in_time, make_channel, member, memory::MemoryWatch};
 
 /// Far more than the rate allows at once.
 const FLOOD: u32 = 10_000;
@@ -120,7 +120,7 @@ async fn a_publisher_without_a_rate_that_never_reads_is_not_read_either_and_clos
 
     let enough = Arc::new(AtomicBool::new(false));
     let flooding = tokio::spawn(flood_until(flood, channel.clone(), Arc::clone(&enough)));
-    soon("a slow publisher", async {
+    in_time("a slow publisher", async {
         while server.metric("chappe_gateway_slow_consumers_total").await == 0.0 {
             sleep(POLL_EVERY).await;
         }

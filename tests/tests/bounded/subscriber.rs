@@ -1,14 +1,12 @@
 //! A subscriber that never reads is told that it is slow and closed; it comes back with its cursor
 //! and has missed nothing. Nobody else notices.
 
-use std::time::Duration;
-
 use chappe_protocol::ChannelId;
-use chappe_tests::{Client, Received, SOON, Server, Transport, soon};
+use chappe_tests::{Client, Received, Server, Transport, soon};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{healthy::Healthy, make_channel, member, memory::MemoryWatch};
+use crate::{LONG, healthy::Healthy, make_channel, member, memory::MemoryWatch};
 
 /// Less than the default, because a test waits for it.
 const SLOW: &str = "'1s'";
@@ -55,7 +53,7 @@ async fn never_reads(transport: Transport) {
     while server.metric("chappe_gateway_slow_consumers_total").await == 0.0 {
         publish_batch(&mut loud, &channel).await;
         published += BATCH;
-        assert!(began.elapsed() < SOON, "{published} messages and nobody is slow");
+        assert!(began.elapsed() < LONG, "{published} messages and nobody is slow");
     }
     assert!(published * FILL_BYTES > RING_AND_OUTBOX_BYTES);
 
@@ -140,8 +138,7 @@ async fn resume(
     let mut again = Client::resumed(server, transport, "slow", Some(cursor)).await;
     let mut events = Vec::new();
     while events.last() != Some(last) {
-        let event = tokio::time::timeout(Duration::from_secs(10), again.event()).await;
-        events.push(event.expect("a resume does not stall"));
+        events.push(again.event().await);
     }
     assert!(again.left_over().iter().all(|frame| frame.get("reset").is_none()), "nothing is lost");
     events
