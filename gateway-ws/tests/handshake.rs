@@ -18,6 +18,8 @@ use tokio::{
 /// The error that the answer names; none from the parser of HTTP, which knows no codes.
 type Code = Option<ErrorCode>;
 
+const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln";
+
 /// A good request, to be spoilt line by line.
 const GOOD: &[&str] = &[
     "GET /v1/ws HTTP/1.1",
@@ -79,8 +81,33 @@ async fn a_good_handshake_is_answered_with_the_key_and_the_subprotocol() {
 #[tokio::test]
 async fn bad_handshakes_are_refused_before_the_upgrade() {
     let server = Server::start().await;
-    let jwt = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln";
-    let cases: Vec<(&str, Vec<String>, &str, Code)> = vec![
+    let cases = [bad_requests(), bad_credentials(), bad_sizes()].concat();
+    assert!(cases.len() >= 28, "{} cases", cases.len());
+    for (name, lines, status, code) in cases {
+        let answer = exchange(&server, &lines).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        if let Some(code) = code {
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(problem["code"], code.number(), "{name}: {problem}");
+            assert_eq!(problem["status"].to_string(), status, "{name}: {problem}");
+        }
+        // It was read to its end: the connection closed, unless it may still be upgraded.
+        let connection = if status == "426" { "upgrade" } else { "close" };
+        let says = format!("\r\nconnection: {connection}\r\n");
+        assert!(format!("{head}\r\n").to_lowercase().contains(&says), "{name}: {head}");
+        assert!(!answer.contains(JWT), "{name}: the answer repeats the token");
+    }
+    let allowed = with("Origin", "Origin: https://app.example.com");
+    assert!(exchange(&server, &allowed).await.starts_with("HTTP/1.1 101 "));
+}
+
+/// What is wrong, the request, the status of its answer and the code in it.
+type Case = (&'static str, Vec<String>, &'static str, Code);
+
+/// Requests that no WebSocket begins with.
+fn bad_requests() -> Vec<Case> {
+    vec![
         ("another path", with("GET", "GET /elsewhere HTTP/1.1"), "404", Some(NotFound)),
         ("another method", with("GET", "POST /v1/ws HTTP/1.1"), "405", Some(MethodNotAllowed)),
         ("no host", with("Host", ""), "400", Some(Invalid)),
@@ -114,6 +141,26 @@ async fn bad_handshakes_are_refused_before_the_upgrade() {
         ),
         ("a body", with("Content-Length", "Content-Length: 3"), "400", Some(Invalid)),
         ("both lengths", smuggling(), "400", Some(Invalid)),
+    ]
+}
+
+/// Who the client says that it is, and from which page it comes.
+fn bad_credentials() -> Vec<Case> {
+    let origins = [
+        ("a foreign origin", "https://evil.example"),
+        ("the null origin", "null"),
+        ("an origin with a suffix", "https://app.example.com.evil"),
+        ("an origin with a prefix", "https://notapp.example.com"),
+        ("an origin in other case", "https://APP.example.com"),
+        ("an origin with a port", "https://app.example.com:443"),
+        ("an origin without TLS", "http://app.example.com"),
+        ("a punycode origin", "https://xn--pp-fka.example.com"),
+    ];
+    let foreign = |(name, origin)| {
+        (name, with("Origin", &format!("Origin: {origin}")), "403", Some(OriginForbidden))
+    };
+    let mut cases: Vec<Case> = origins.map(foreign).into();
+    cases.extend([
         (
             "a token in the query",
             with("GET", "GET /v1/ws?token=x HTTP/1.1"),
@@ -128,7 +175,7 @@ async fn bad_handshakes_are_refused_before_the_upgrade() {
         ),
         (
             "a JWT under another name",
-            with("GET", &format!("GET /v1/ws?x={jwt} HTTP/1.1")),
+            with("GET", &format!("GET /v1/ws?x={JWT} HTTP/1.1")),
             "400",
             Some(TokenInUrl),
         ),
@@ -138,50 +185,14 @@ async fn bad_handshakes_are_refused_before_the_upgrade() {
             "401",
             Some(TokenInvalid),
         ),
-        (
-            "a foreign origin",
-            with("Origin", "Origin: https://evil.example"),
-            "403",
-            Some(OriginForbidden),
-        ),
-        ("the null origin", with("Origin", "Origin: null"), "403", Some(OriginForbidden)),
-        (
-            "an origin with a suffix",
-            with("Origin", "Origin: https://app.example.com.evil"),
-            "403",
-            Some(OriginForbidden),
-        ),
-        (
-            "an origin with a prefix",
-            with("Origin", "Origin: https://notapp.example.com"),
-            "403",
-            Some(OriginForbidden),
-        ),
-        (
-            "an origin in other case",
-            with("Origin", "Origin: https://APP.example.com"),
-            "403",
-            Some(OriginForbidden),
-        ),
-        (
-            "an origin with a port",
-            with("Origin", "Origin: https://app.example.com:443"),
-            "403",
-            Some(OriginForbidden),
-        ),
-        (
-            "an origin without TLS",
-            with("Origin", "Origin: http://app.example.com"),
-            "403",
-            Some(OriginForbidden),
-        ),
-        (
-            "a punycode origin",
-            with("Origin", "Origin: https://xn--pp-fka.example.com"),
-            "403",
-            Some(OriginForbidden),
-        ),
         ("two origins", two_origins(), "403", Some(OriginForbidden)),
+    ]);
+    cases
+}
+
+/// More than is read.
+fn bad_sizes() -> Vec<Case> {
+    vec![
         ("too many headers", many_headers(120), "431", None),
         (
             "too large a header",
@@ -189,25 +200,7 @@ async fn bad_handshakes_are_refused_before_the_upgrade() {
             "431",
             None,
         ),
-    ];
-    assert!(cases.len() >= 20, "{} cases", cases.len());
-    for (name, lines, status, code) in cases {
-        let answer = exchange(&server, &lines).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        if let Some(code) = code {
-            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-            assert_eq!(problem["code"], code.number(), "{name}: {problem}");
-            assert_eq!(problem["status"].to_string(), status, "{name}: {problem}");
-        }
-        // It was read to its end: the connection closed, unless it may still be upgraded.
-        let connection = if status == "426" { "upgrade" } else { "close" };
-        let says = format!("\r\nconnection: {connection}\r\n");
-        assert!(format!("{head}\r\n").to_lowercase().contains(&says), "{name}: {head}");
-        assert!(!answer.contains(jwt), "{name}: the answer repeats the token");
-    }
-    let allowed = with("Origin", "Origin: https://app.example.com");
-    assert!(exchange(&server, &allowed).await.starts_with("HTTP/1.1 101 "));
+    ]
 }
 
 fn two_origins() -> Vec<String> {
