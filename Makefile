@@ -11,7 +11,7 @@ help: ## List the tasks
 
 run: ## Build and start everything in one process, data in ./chappe-data
 	@scripts/require cargo cc
-	$(CARGO) run --quiet --release --package chappe-server --bin chappe -- serve --channel general
+	$(CARGO) run --release --package chappe-server --bin chappe -- serve --channel general
 
 test: ## Everything that CI runs
 	@scripts/require cargo cc
