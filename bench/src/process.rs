@@ -167,8 +167,9 @@ impl Server {
 
 /// Limits that keep a client honest would here only limit the load.
 fn configuration(tls: Option<&Certificate>) -> String {
-    let mut text = "[limits]\ncommands_per_second = 1000000\ncommands_burst = 1000000\n\
-         connections_per_address = 20000\nconnections_per_user = 20000\n\
+    let mut text = "[limits]\nconnections_per_address = 20000\nconnections_per_user = 20000\n\
+         [limits.rates]\nconnection.per_second = 0\nuser.per_second = 0\n\
+         channel.per_second = 0\naddress.per_second = 0\nhandshakes.per_second = 0\n\
          [telemetry]\nfilter = \"warn\"\n"
         .to_owned();
     if let Some(Certificate { cert, key }) = tls {

@@ -3,6 +3,8 @@
 //! `CHAPPE_LOG__KEEP=3d` in the environment is `keep` in the file's `[log]`. Unknown keys are
 //! refused, so that a misspelt limit is not silently the default.
 
+mod rates;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,6 +14,7 @@ use std::{
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use self::rates::Rates;
 use crate::args;
 
 /// Everything that can be set.
@@ -174,10 +177,7 @@ pub(crate) struct Limits {
     pub(crate) connections_per_user: usize,
     /// Bytes that may wait for one connection before it counts as slow.
     pub(crate) outbox_bytes: ByteSize,
-    /// Commands of one connection a second, by cost (a publish costs 1, a history page 10).
-    pub(crate) commands_per_second: u32,
-    /// How many of them at once.
-    pub(crate) commands_burst: u32,
+    pub(crate) rates: Rates,
 }
 
 /// Logs.
@@ -276,8 +276,7 @@ impl Default for Limits {
             connections_per_address: 20_000,
             connections_per_user: 100,
             outbox_bytes: ByteSize::kib(256),
-            commands_per_second: 2_000,
-            commands_burst: 4_000,
+            rates: Rates::default(),
         }
     }
 }

@@ -249,10 +249,7 @@ fn gateway_config(config: &Config, own_port: u16) -> chappe_gateway::Config {
     gateway.limits.connections_per_address = limits.connections_per_address;
     gateway.limits.connections_per_user = limits.connections_per_user;
     gateway.limits.outbox_bytes = limits.outbox_bytes.as_u64() as usize;
-    gateway.limits.rates.connection = Some(chappe_gateway::config::Rate {
-        per_second: limits.commands_per_second,
-        burst: limits.commands_burst,
-    });
+    limits.rates.apply(&mut gateway.limits);
     gateway
 }
 

@@ -230,8 +230,8 @@ const MISSED: u64 = 10_000;
 fn fast() -> ServerBuilder {
     Server::builder()
         .set("log.partitions", 4)
-        .set("limits.commands_per_second", 100_000)
-        .set("limits.commands_burst", 100_000)
+        .set("limits.rates.connection.per_second", 0)
+        .set("limits.rates.user.per_second", 0)
 }
 
 /// Publishes so many messages, 64 at a time, and waits until all are durable.

@@ -45,8 +45,8 @@ async fn a_quic_publisher_that_never_waits_is_closed_by_its_rate() {
 
 async fn faster_than_the_rate(transport: Transport) {
     let server = Server::builder()
-        .set("limits.commands_per_second", PER_SECOND)
-        .set("limits.commands_burst", BURST)
+        .set("limits.rates.connection.per_second", PER_SECOND)
+        .set("limits.rates.connection.burst", BURST)
         .start()
         .await;
     let channel = make_channel(&server).await;
