@@ -87,6 +87,8 @@ fn open_error(error: fjall::Error) -> OpenError {
 const FORMAT: &str = "chappe store 1\n";
 const TREE: &str = "tree";
 const ROWS: &str = "rows";
-/// Threads that flush and compact: one for each, so that neither waits for the other.
-const WORKERS: usize = 2;
+/// Threads that flush and compact. With more than one, `fjall` 3.1 keeps the first for flushes and
+/// has it hand compactions to itself without a pause while another is at one: a processor for
+/// nothing. With one a flush can wait behind a compaction, which `wait_for_flushes` bounds.
+const WORKERS: usize = 1;
 const MIB: u64 = 1024 * 1024;
