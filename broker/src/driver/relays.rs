@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use chappe_partition::Outcome;
 use chappe_protocol::{PartitionId, Retry};
 use chappe_uplink::{Broker, Command, Receiver, Refusal, Request, Response, Sender};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::inbox::{Inbox, Input};
 use crate::local::LocalBroker;
@@ -26,6 +26,8 @@ pub(super) struct Relays {
 struct Line {
     requests: Sender<Request>,
     open: Open,
+    /// Takes the answers. Without it nothing that is sent here would be heard of again.
+    listener: JoinHandle<()>,
 }
 
 /// By the token on the pipe: whose it is, and the token there.
@@ -50,15 +52,18 @@ impl Relays {
     }
 
     fn line(&mut self) -> &Line {
-        let ended = self.line.as_ref().is_none_or(|line| line.requests.is_closed());
+        let ended = self
+            .line
+            .as_ref()
+            .is_none_or(|line| line.requests.is_closed() || line.listener.is_finished());
         if ended {
             self.line = None;
         }
         self.line.get_or_insert_with(|| {
             let (requests, responses) = self.broker.open();
             let open = Open::default();
-            spawn_local(listen(responses, Rc::clone(&open), self.inbox.clone()));
-            Line { requests, open }
+            let listener = spawn_local(listen(responses, Rc::clone(&open), self.inbox.clone()));
+            Line { requests, open, listener }
         })
     }
 }
@@ -85,4 +90,69 @@ fn outcome(refusal: Option<Refusal>) -> Outcome {
         tracing::error!(code = refusal.code.number(), "an inbox refused a relayed fact");
     }
     Outcome::Again
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Arc, atomic::AtomicU64},
+    };
+
+    use chappe_protocol::{ChannelId, Incarnation, Nonce, Rev, SessionId, UserId};
+    use chappe_uplink::{Action, Caller, Relay, RelayKind, Standing};
+    use tokio::{sync::mpsc, task::LocalSet};
+
+    use super::*;
+    use crate::{
+        leading::Leading,
+        local::{Mail, Shared},
+    };
+
+    fn command() -> Box<Command> {
+        let (user, source) = (UserId::new(1), ChannelId::new(2));
+        let (incarnation, rev, kind) = (Incarnation(1), Rev::new(1), RelayKind::Removed);
+        Box::new(Command {
+            token: 0,
+            caller: Caller { user, name: None, standing: Standing::Service },
+            session: SessionId::new(0),
+            attempt: 0,
+            position: 0,
+            channel: ChannelId::inbox(user),
+            nonce: Nonce::parse("2/1/1").unwrap(),
+            client_nonce: false,
+            age_ms: 0,
+            action: Action::Relay(Relay { source, incarnation, rev, by: user, kind }),
+        })
+    }
+
+    #[tokio::test]
+    async fn after_the_answers_ended_facts_go_out_on_another_pipe() {
+        let (mailbox, mut mail) = mpsc::channel(4);
+        let shared = Arc::new(Shared {
+            partitions: 1,
+            pipe_bytes_max: 1 << 20,
+            mailboxes: vec![mailbox],
+            leading: Leading::new(),
+            next_pipe: AtomicU64::new(1),
+        });
+        let inbox = Inbox::default();
+        let mut relays = Relays::new(LocalBroker::new(shared), inbox.clone());
+        let script = async {
+            relays.send(PartitionId(0), 1, command());
+            let Ok(Mail::Opened { responses, requests, .. }) = mail.try_recv() else {
+                panic!("no pipe")
+            };
+            responses.close(); // the requests' half stays open
+            inbox.filled().await;
+            let mut inputs = VecDeque::new();
+            inbox.take(&mut inputs);
+            let ended = inputs.pop_front();
+            assert!(matches!(ended, Some(Input::Relayed(_, 1, Outcome::Again))));
+            relays.send(PartitionId(0), 2, command());
+            assert!(matches!(mail.try_recv(), Ok(Mail::Opened { .. })), "another pipe");
+            drop(requests);
+        };
+        LocalSet::new().run_until(script).await;
+    }
 }
