@@ -27,10 +27,15 @@ pub enum Action {
         record: Bytes,
     },
     /// Ask the log where it begins and ends ([`crate::Partition::handle_bounds`]).
-    ReadBounds,
+    ReadBounds {
+        /// Comes back with the outcome.
+        token: u64,
+    },
     /// Read records from `from` on, as many as are read at once, none at or above `until`
     /// ([`crate::Partition::handle_log`]).
     ReadLog {
+        /// Comes back with the outcome.
+        token: u64,
         /// The first.
         from: Offset,
         /// Before this one.

@@ -55,6 +55,14 @@ impl Answers {
         self.queue.len() + self.held.len()
     }
 
+    /// Whether what this ends is held itself: it must not overtake it.
+    fn waits_aside(&self, out: &Out) -> bool {
+        let Out::Detach(pipe, channel) = out else { return false };
+        self.held.iter().any(|(_, held)| {
+            matches!(held, Out::Attached(to, of, _) if to.pipe == *pipe && of == channel)
+        })
+    }
+
     /// When the first of them is answered `retry`.
     pub(crate) fn due(&self) -> Option<u64> {
         self.held.front().map(|(deadline, _)| *deadline)
@@ -104,7 +112,7 @@ impl Partition {
             && front.rests_on <= self.flight.confirmed_n
             && let Some(Queued { out, .. }) = self.answers.queue.pop_front()
         {
-            if needs_lease(&out) && !self.lease.live(now) {
+            if self.answers.waits_aside(&out) || (needs_lease(&out) && !self.lease.live(now)) {
                 let deadline = now.boot_ms + self.config.bounds.waiting_ms;
                 self.answers.held.push_back((deadline, out));
             } else {
@@ -177,18 +185,7 @@ impl Partition {
             }
             Out::Again(to, change) => self.respond(to, Ok(Box::new(Answer::Change(change)))),
             Out::Answer(to, result) => self.respond(to, result),
-            Out::Attached(to, channel, mut attached) => {
-                self.heard = true;
-                if let Some(slot) = self.slots.get_mut(&channel) {
-                    slot.attaching -= 1;
-                    if !slot.pipes.contains(&to.pipe) {
-                        slot.pipes.push(to.pipe);
-                    }
-                    // What was told while this waited for a lease is not told again.
-                    attached.head = attached.head.max(slot.told);
-                }
-                self.respond(to, Ok(Box::new(Answer::Attached(attached))));
-            }
+            Out::Attached(to, channel, attached) => self.let_in(to, channel, attached),
             Out::Detach(pipe, channel) => self.detach(pipe, channel),
             Out::Signal(signal) => {
                 let pipes = self.slots.get(&signal.channel).map_or(&[][..], |slot| &slot.pipes);
@@ -198,6 +195,20 @@ impl Partition {
                 }
             }
         }
+    }
+
+    fn let_in(&mut self, to: To, channel: ChannelId, attached: Attached) {
+        let Some(slot) = self.slots.get_mut(&channel) else { return };
+        slot.attaching -= 1;
+        if slot.told > attached.head {
+            // What was told while this waited for a lease may have taken the right to read.
+            return self.respond(to, Err(Refusal::resend()));
+        }
+        if !slot.pipes.contains(&to.pipe) {
+            slot.pipes.push(to.pipe);
+        }
+        self.heard = true;
+        self.respond(to, Ok(Box::new(Answer::Attached(attached))));
     }
 
     fn tell(&mut self, channel: ChannelId, rev: Rev, event: Option<Arc<Event>>) {

@@ -32,12 +32,23 @@ pub(crate) struct Lead {
     pub(crate) seal: u8,
     /// When a record was last taken by the log.
     pub(crate) appended_ms: u64,
+    /// No beat is offered before: the log took none.
+    pub(crate) beat_again_ms: u64,
 }
 
 impl Default for Lead {
     fn default() -> Self {
         let generation = Generation { incarnation: Incarnation(0), epoch: 0 };
-        Self { generation, n: 0, ts: 0, tick: 0, since: (0, 0), seal: 0, appended_ms: 0 }
+        Self {
+            generation,
+            n: 0,
+            ts: 0,
+            tick: 0,
+            since: (0, 0),
+            seal: 0,
+            appended_ms: 0,
+            beat_again_ms: 0,
+        }
     }
 }
 
@@ -112,10 +123,6 @@ impl Partition {
                 self.flight.push(flight);
                 self.decided(&fact, to);
             }
-            Record::Release(_) => {
-                self.lease.release();
-                self.flight.push(flight);
-            }
             Record::Seal(_, stage) => {
                 self.lead.seal = *stage;
                 self.flight.push(flight);
@@ -125,6 +132,15 @@ impl Partition {
                 self.flight.push(flight);
             }
             _ => self.flight.push(flight),
+        }
+    }
+
+    /// Leadership ended before the log was handed what is on offer: it will not be.
+    pub(crate) fn drop_offer(&mut self, now: Now) {
+        let Some(offered) = self.offered.take() else { return };
+        self.actions.retain(|action| !matches!(action, Action::Append { .. }));
+        if let Some(to) = offered.to {
+            self.retry(now, to, Refusal::resend());
         }
     }
 
@@ -155,6 +171,7 @@ impl Partition {
             Record::Claim(_) => return self.claim_refused(now),
             Record::Fact(fact) => self.name_not_needed(fact),
             Record::Release(_) => self.phase = Phase::HandingOver { until_ms: now.boot_ms },
+            Record::Beat(_) => self.lead.beat_again_ms = now.boot_ms + BEAT_AGAIN_MS,
             _ => {}
         }
         let Some(to) = offered.to else { return };
@@ -183,6 +200,8 @@ pub(crate) fn change(fact: &Fact) -> Change {
 
 /// Numbers of an epoch stay below this many bits, terms of a process above.
 const TERM_SHIFT: u32 = 44;
+/// A beat that the log did not take is offered again after this time.
+const BEAT_AGAIN_MS: u64 = 100;
 /// What a full log queue tells to wait.
 const FULL_MS: u64 = 50;
 /// What a log that takes no writes tells to wait.

@@ -41,6 +41,7 @@ impl Partition {
         let Request::Command(command) = &waiting.request else { return };
         let Some(to) = waiting.to() else { return };
         let (channel, session) = (command.channel, command.session);
+        let named = self.take_named(channel, session);
         if let Err(refusal) = self.admit(now, command) {
             return self.answer(now, to, Err(refusal));
         }
@@ -53,7 +54,6 @@ impl Partition {
         }
         let Some(waiting) = self.when_known(now, channel, waiting) else { return };
         let Request::Command(command) = &waiting.request else { return };
-        let named = self.take_named(channel, session);
         match self.decide(now, command, named) {
             Ok(Decision::Append(fact)) => self.offer(now, Record::Fact(fact), Some(to)),
             Ok(Decision::Again(change)) => self.push(Out::Again(to, change)),

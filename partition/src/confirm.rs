@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use chappe_storage::log::{AppendError, Entry, Offset, ReadError};
+use chappe_uplink::Refusal;
 
 use crate::{
     action::Action,
     config::{Leadership, Now},
     count::Verdict,
     halt::{Halt, Poison},
+    jobs::Job,
     partition::{Partition, Phase},
     projection::Step,
     record::{Record, decode},
@@ -96,7 +98,7 @@ impl Partition {
         if offset > self.flight.next {
             self.flight.acks.push_back((token, offset));
             let from = self.flight.next;
-            return self.actions.push_back(Action::ReadLog { from, until: offset });
+            return self.read_log(from, offset);
         }
         match self.flight.queue.pop_front() {
             Some(flight) if flight.token == token => self.confirm(now, flight),
@@ -113,7 +115,7 @@ impl Partition {
         self.flight.read_again_ms = None;
         if let Some((_, until)) = self.flight.acks.front().copied() {
             let from = self.flight.next;
-            self.actions.push_back(Action::ReadLog { from, until });
+            self.read_log(from, until);
         }
     }
 
@@ -217,6 +219,9 @@ impl Partition {
 
     /// Another leads, or might: what is in flight is in doubt, and what was decided is forgotten.
     pub(crate) fn depose(&mut self, now: Now) {
+        if matches!(self.phase, Phase::HandingOver { .. }) {
+            return self.let_go(now); // it was to be led by another anyway
+        }
         self.drop_leadership(now);
         let again_ms = now.boot_ms + self.next_back_off();
         self.phase = Phase::Deposed { again_ms };
@@ -230,13 +235,12 @@ impl Partition {
     pub(crate) fn drop_leadership(&mut self, now: Now) {
         self.release(now); // what is confirmed stays so
         self.term += 1;
-        self.offered = None;
         self.drop_answers(now);
+        self.drop_offer(now);
         self.drain_slots(now);
-        self.jobs.clear();
+        self.drop_jobs(now);
         self.freeing = Default::default();
         self.expiry.interrupt();
-        self.retained.clear();
         self.projection.interrupt();
         self.relay.stop();
         self.hot.clear();
@@ -258,6 +262,16 @@ impl Partition {
             slot.newest.clear();
             slot.reading = 0;
         }
+    }
+
+    /// What the store was asked will not be heard of: whoever waits for a page asks again.
+    pub(crate) fn drop_jobs(&mut self, now: Now) {
+        for job in self.jobs.clear() {
+            if let Job::Page(page) = job {
+                self.retry(now, page.to(), Refusal::resend());
+            }
+        }
+        self.forget_projected(); // no read misses it any more
     }
 
     fn next_back_off(&mut self) -> u64 {

@@ -53,7 +53,8 @@ impl Partition {
         let refresh = self.lead.appended_ms.saturating_add(self.config.bounds.refresh_ms);
         let wanted = self.heard || self.parked > 0 || !self.answers.is_empty();
         let beat_ms = self.lease.beat_ms().filter(|_| wanted);
-        Some(beat_ms.map_or(refresh, |beat_ms| refresh.min(self.lead.appended_ms + beat_ms)))
+        let due = beat_ms.map_or(refresh, |beat_ms| refresh.min(self.lead.appended_ms + beat_ms));
+        Some(due.max(self.lead.beat_again_ms))
     }
 
     /// Releases the partition once nothing is in flight, or gives up in time.
@@ -65,6 +66,7 @@ impl Partition {
         // Whose own first wait is not over must not excuse his successor from one.
         if self.flight.is_empty() && self.offered.is_none() && self.lease.speaks(now) {
             let mark = self.lead.mark(now);
+            self.lease.release(); // what leaves from here on leaves behind it
             self.offer(now, Record::Release(mark), None);
         }
     }
@@ -81,7 +83,8 @@ impl Partition {
         self.let_go(now);
     }
 
-    fn let_go(&mut self, now: Now) {
+    /// It leads no longer, and will not again unless it is assigned again.
+    pub(crate) fn let_go(&mut self, now: Now) {
         self.drop_leadership(now);
         self.phase = Phase::Idle;
         self.actions.push_back(Action::Leads(None));

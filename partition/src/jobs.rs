@@ -1,4 +1,4 @@
-//! What the store was asked and has not answered, numbered in the order of asking.
+//! What the store and the log were asked and have not answered, numbered in the order of asking.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,10 @@ pub(crate) struct Jobs {
     open: BTreeMap<u64, Job>,
 }
 
-/// What an answer of the store is for.
+/// What an answer is for.
 pub(crate) enum Job {
+    /// The log's bounds or records, for a takeover or over a jump.
+    Log,
     /// The checkpoint, to take over from.
     Checkpoint,
     /// A channel's state.
@@ -74,8 +76,13 @@ impl Jobs {
         self.open.len()
     }
 
+    /// Whether an answer with this token is waited for.
+    pub(crate) fn is_open(&self, token: u64) -> bool {
+        self.open.contains_key(&token)
+    }
+
     /// Drops all: their answers will be ignored.
-    pub(crate) fn clear(&mut self) {
-        self.open.clear();
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = Job> + use<> {
+        std::mem::take(&mut self.open).into_values()
     }
 }

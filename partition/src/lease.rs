@@ -12,7 +12,7 @@ pub(crate) struct Lease {
     proof_ms: Option<u64>,
     /// Nothing leaves before; none until the claim was acknowledged.
     silent_until_ms: Option<u64>,
-    /// A release was handed over: another may lead from now on.
+    /// A release is being handed over: another may lead from now on.
     released: bool,
 }
 

@@ -11,7 +11,12 @@ use chappe_protocol::{
 };
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::id_map::{IdMap, id_map};
+use crate::{
+    config::Now,
+    id_map::{IdMap, id_map},
+    partition::Partition,
+    slot::Slot,
+};
 
 /// Ticks are noted this far apart: a nonce is forgotten up to this much later than it may be.
 const MARK_MS: u64 = 5_000;
@@ -62,13 +67,16 @@ impl Nonces {
 
     /// Forgets what is older than the window.
     pub(crate) fn expire(&mut self, tick: u64) {
-        while let Some((from, marked)) = self.marks.get(1).copied() {
-            if marked + NONCE_WINDOW_MS >= tick {
+        while let Some((_, marked)) = self.marks.front().copied() {
+            // What stands under a mark is older than the next one, or than one would be.
+            let next = self.marks.get(1).copied();
+            let before = next.map_or(marked + MARK_MS, |(_, next)| next);
+            if before + NONCE_WINDOW_MS >= tick {
                 return;
             }
             self.marks.pop_front();
             while let Some((hash, rev)) = self.order.front().copied() {
-                if rev >= from {
+                if next.is_some_and(|(from, _)| rev >= from) {
                     break;
                 }
                 self.order.pop_front();
@@ -91,6 +99,21 @@ impl Nonces {
         let end = 8 + nonce.len();
         bytes[8..end].copy_from_slice(nonce.as_bytes());
         xxh3_64_with_seed(&bytes[..end], self.seed)
+    }
+}
+
+impl Partition {
+    /// Forgets old nonces of all channels, where there are too many to go on: no fact does it.
+    pub(crate) fn make_room_for_nonces(&mut self, now: Now) {
+        if self.nonces < self.config.bounds.nonces_max || !self.leads() {
+            return;
+        }
+        let tick = self.lead.tick(now);
+        self.nonces = 0;
+        for state in self.slots.values_mut().filter_map(Slot::known_mut) {
+            state.nonces.expire(tick);
+            self.nonces += state.nonces.len();
+        }
     }
 }
 

@@ -179,7 +179,7 @@ impl Partition {
             return deadline;
         }
         let mut due = |at: Option<u64>| deadline = deadline.min(at.unwrap_or(u64::MAX));
-        due(self.takeover_due());
+        due(self.takeover_due(now));
         due(self.waiting_due());
         due(self.beat_due());
         due(self.hand_over_due());
@@ -294,21 +294,23 @@ impl Partition {
         }
         self.sweep_at_ms = now.boot_ms + SWEEP_MS;
         self.order.expire(now.boot_ms);
+        self.make_room_for_nonces(now);
         self.heard = self.slots.values().any(Slot::is_heard);
+        let mut surplus = self.surplus();
         let bounds = &self.config.bounds;
         for _ in 0..self.idle.len() {
-            let full = self.idle.len() > bounds.channels_max;
             let Some((since_ms, channel)) = self.idle.front().copied() else { return };
-            if !full && since_ms + bounds.idle_ms > now.boot_ms {
+            if surplus == 0 && since_ms + bounds.idle_ms > now.boot_ms {
                 return;
             }
             self.idle.pop_front();
             let Some(slot) = self.slots.get_mut(&channel) else { continue };
-            let idle = full || slot.used_ms + bounds.idle_ms <= now.boot_ms;
+            let idle = surplus > 0 || slot.used_ms + bounds.idle_ms <= now.boot_ms;
             if !idle || !slot.may_forget() {
                 self.idle.push_back((now.boot_ms, channel));
                 continue;
             }
+            surplus -= usize::from(surplus > 0 && slot.is_kept());
             self.nonces -= slot.known().map_or(0, |state| state.nonces.len());
             self.hot.forget(channel, slot);
             if slot.is_heard() {
@@ -318,6 +320,16 @@ impl Partition {
                 self.slots.remove(&channel);
             }
         }
+    }
+
+    /// How many channels are kept beyond what may be. One that is heard and not loaded costs next
+    /// to nothing and is not counted.
+    fn surplus(&self) -> usize {
+        let most = self.config.bounds.channels_max;
+        if self.slots.len() <= most {
+            return 0;
+        }
+        self.slots.values().filter(|slot| slot.is_kept()).count().saturating_sub(most)
     }
 }
 

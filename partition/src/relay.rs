@@ -58,9 +58,8 @@ enum StoreSide {
     Known,
     /// Perhaps something; it is read when what is here was sent.
     Spilled,
-    /// It is being read. `more` is whether something was left out meanwhile; `first` whether this
-    /// leadership projects again what lies above the checkpoint.
-    Reading { more: bool, first: bool },
+    /// It is being read. `more` is whether something was left out meanwhile.
+    Reading { more: bool },
     /// Nothing is sent from here.
     Stopped,
 }
@@ -119,7 +118,7 @@ impl Relay {
                     self.above.push_back(*row);
                 }
                 StoreSide::Known => self.store = StoreSide::Spilled,
-                StoreSide::Reading { more, .. } => *more = true,
+                StoreSide::Reading { more } => *more = true,
                 StoreSide::Spilled => {}
             }
         }
@@ -236,11 +235,10 @@ impl Partition {
         self.relay.held()
     }
 
-    /// Goes on with what earlier leaders did not send. `first` is whether the tail from the
-    /// checkpoint on was replayed, and so is projected and offered again.
-    pub(crate) fn read_outbox(&mut self, first: bool) {
+    /// Goes on with what earlier leaders did not send.
+    pub(crate) fn read_outbox(&mut self) {
         self.relay.stop();
-        self.relay.store = StoreSide::Reading { more: false, first };
+        self.relay.store = StoreSide::Reading { more: false };
         self.relay.checkpoint = self.projection.checkpoint().unwrap_or(Offset(0));
         self.ask_outbox();
     }
@@ -252,7 +250,7 @@ impl Partition {
     }
 
     pub(crate) fn outbox_found(&mut self, now: Now, found: Option<StoreFound>) {
-        let StoreSide::Reading { more, first } = self.relay.store else { return };
+        let StoreSide::Reading { more } = self.relay.store else { return };
         let Some(StoreFound::Scanned(rows)) = found else {
             self.relay.store = StoreSide::Spilled; // asked again on a later tick
             self.relay.remove_again_ms = Some(now.boot_ms + BACK_OFF_MIN_MS);
@@ -265,12 +263,12 @@ impl Partition {
                     self.relay.held += 1;
                     self.relay.line_up(row);
                 }
-                // Above the checkpoint: it is projected again, or read again once it is below.
-                Some(row) if !first => {
+                // Above the checkpoint: it is read again once it is below. Whether it is offered
+                // again cannot be told: its batch may be done already, and its checkpoint not.
+                Some(row) => {
                     left = true;
                     self.relay.reread_at = self.relay.reread_at.max(Offset(row.row.offset).next());
                 }
-                Some(_) => {}
                 None => return self.halt_by(now, Halt::Store("an outbox row".to_owned())),
             }
         }
@@ -300,7 +298,7 @@ impl Partition {
         }
         self.remove_sent(now);
         if self.relay.wants_reading() && self.relay.remove_again_ms.is_none() {
-            self.relay.store = StoreSide::Reading { more: false, first: false };
+            self.relay.store = StoreSide::Reading { more: false };
             self.relay.reread_at = Offset(0);
             self.ask_outbox();
         }

@@ -23,10 +23,13 @@ use crate::{
 impl Partition {
     /// Gives what [`Action::ReadStore`] asked for.
     pub fn handle_found(&mut self, now: Now, token: u64, found: Result<StoreFound, StoreError>) {
-        let Some(job) = self.jobs.end(token) else { return };
         if let Err(StoreError::Damaged(what)) = found {
-            return self.halt_by(now, Halt::Store(what));
+            if self.jobs.is_open(token) {
+                self.halt_by(now, Halt::Store(what)); // answers this one, too
+            }
+            return;
         }
+        let Some(job) = self.jobs.end(token) else { return };
         let found = found.ok();
         match job {
             Job::Checkpoint => self.checkpoint_found(now, found),
@@ -37,7 +40,7 @@ impl Partition {
             Job::Outbox => self.outbox_found(now, found),
             Job::Projection => self.projection_found(now, found),
             Job::Expiry(job) => self.expiry_found(now, job, found),
-            Job::Sent => {}
+            Job::Sent | Job::Log => {}
         }
         self.forget_projected();
         self.proceed(now);

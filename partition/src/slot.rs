@@ -103,6 +103,11 @@ impl Slot {
         !self.pipes.is_empty() || self.attaching > 0
     }
 
+    /// Whether there is something to forget: its state, or itself as nobody hears it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.known().is_some() || !self.is_heard()
+    }
+
     /// Whether its state may be forgotten: the store has all of it, and nobody is in the middle of
     /// anything.
     pub(crate) fn may_forget(&self) -> bool {

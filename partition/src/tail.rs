@@ -32,8 +32,4 @@ impl Retained {
         }
         self.facts.pop_front()
     }
-
-    pub(crate) fn clear(&mut self) {
-        self.facts.clear();
-    }
 }

@@ -56,6 +56,8 @@ impl Partition {
         if !matches!(self.phase, Phase::Idle | Phase::Deposed { .. }) {
             return;
         }
+        // The projection went on: nothing that it is still to hear of is about this leadership.
+        self.drop_leadership(now);
         self.assignment = Some(assignment);
         self.count = Count::new(assignment.lineage, Incarnation(1));
         self.flight.restart(Offset(0));
@@ -66,7 +68,10 @@ impl Partition {
     }
 
     /// Says where the log begins and ends.
-    pub fn handle_bounds(&mut self, now: Now, bounds: Result<Bounds, ReadError>) {
+    pub fn handle_bounds(&mut self, now: Now, token: u64, bounds: Result<Bounds, ReadError>) {
+        if self.jobs.end(token).is_none() {
+            return; // it was asked again since
+        }
         let Phase::Asking(asking) = &mut self.phase else { return };
         match bounds {
             Ok(bounds) => asking.bounds = Some(bounds),
@@ -79,7 +84,10 @@ impl Partition {
     }
 
     /// Gives records that [`Action::ReadLog`] asked for.
-    pub fn handle_log(&mut self, now: Now, read: Result<Vec<Entry>, ReadError>) {
+    pub fn handle_log(&mut self, now: Now, token: u64, read: Result<Vec<Entry>, ReadError>) {
+        if self.jobs.end(token).is_none() {
+            return; // of a leadership that has ended
+        }
         match self.phase {
             Phase::Replaying(_) => self.replay(now, read),
             Phase::Leading | Phase::HandingOver { .. } => self.jump_read(now, read),
@@ -136,7 +144,7 @@ impl Partition {
             Phase::Replaying(replay) if replay.again_ms.is_some_and(|at| at <= now.boot_ms) => {
                 replay.again_ms = None;
                 let (from, until) = (replay.next, replay.epoch.next());
-                self.actions.push_back(Action::ReadLog { from, until });
+                self.read_log(from, until);
             }
             Phase::Deposed { again_ms }
                 if *again_ms <= now.boot_ms
@@ -163,22 +171,32 @@ impl Partition {
         matches!(self.phase, Phase::Deposed { again_ms } if again_ms <= now.boot_ms)
     }
 
-    pub(crate) fn takeover_due(&self) -> Option<u64> {
+    pub(crate) fn takeover_due(&self, now: Now) -> Option<u64> {
         match &self.phase {
             Phase::Asking(asking) => asking.again_ms,
             Phase::Replaying(replay) => replay.again_ms,
-            Phase::Deposed { again_ms } => Some(*again_ms),
+            // After that, in a cluster, it is for the driver to assign it.
+            Phase::Deposed { again_ms } => Some(*again_ms)
+                .filter(|at| self.config.leadership == Leadership::Lock || *at > now.boot_ms),
             Phase::Leading | Phase::HandingOver { .. } => self.flight.read_again_ms,
             _ => None,
         }
     }
 
-    fn ask(&mut self, _now: Now, epoch: Option<Offset>) {
+    fn ask(&mut self, now: Now, epoch: Option<Offset>) {
         self.phase = Phase::Asking(Asking { epoch, ..Asking::default() });
-        self.actions.push_back(Action::ReadBounds);
+        self.drop_jobs(now); // what was asked before is not asked any more
+        let token = self.jobs.begin(Job::Log);
+        self.actions.push_back(Action::ReadBounds { token });
         let token = self.jobs.begin(Job::Checkpoint);
         let read = StoreRead::Rows(vec![Key::Checkpoint(self.config.id)]);
         self.actions.push_back(Action::ReadStore { token, read });
+    }
+
+    /// Asks the log for the records from `from` on, below `until`.
+    pub(crate) fn read_log(&mut self, from: Offset, until: Offset) {
+        let token = self.jobs.begin(Job::Log);
+        self.actions.push_back(Action::ReadLog { token, from, until });
     }
 
     /// Goes on once both have answered.
@@ -248,7 +266,7 @@ impl Partition {
     fn replay_from(&mut self, replay: Replay) {
         let (from, until) = (replay.next, replay.epoch.next());
         self.phase = Phase::Replaying(replay);
-        self.actions.push_back(Action::ReadLog { from, until });
+        self.read_log(from, until);
     }
 
     fn replay(&mut self, now: Now, read: Result<Vec<Entry>, ReadError>) {
@@ -271,7 +289,7 @@ impl Partition {
             return;
         }
         let (from, until) = (replay.next, replay.epoch.next());
-        self.actions.push_back(Action::ReadLog { from, until });
+        self.read_log(from, until);
     }
 
     /// Takes one record. Gives, at our own claim, whether it stands directly after a release.
@@ -341,7 +359,6 @@ impl Partition {
 
     fn begin_leading(&mut self, now: Now, excused: bool) {
         let Phase::Replaying(Replay { epoch, .. }) = self.phase else { return };
-        let replayed_all = self.flight.next == Offset(0);
         if excused {
             self.lease.excuse();
         }
@@ -355,6 +372,7 @@ impl Partition {
             since: (self.count.last_tick, now.boot_ms),
             seal: self.count.seal,
             appended_ms: now.boot_ms,
+            beat_again_ms: 0,
         };
         self.flight.restart(epoch.next());
         // Whoever heard an earlier leadership attaches again to this one.
@@ -365,6 +383,6 @@ impl Partition {
         }
         self.phase = Phase::Leading;
         self.actions.push_back(Action::Leads(Some(generation)));
-        self.read_outbox(replayed_all);
+        self.read_outbox();
     }
 }

@@ -28,22 +28,22 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) fn read_bounds(&self, partition: PartitionId) {
+    pub(super) fn read_bounds(&self, partition: PartitionId, token: u64) {
         let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
         spawn_local(async move {
             let bounds = log_answer(log.bounds(partition)).await;
-            inbox.push(Input::Bounds(partition, bounds));
+            inbox.push(Input::Bounds(partition, token, bounds));
         });
     }
 
-    pub(super) fn read_log(&self, partition: PartitionId, from: Offset, until: Offset) {
+    pub(super) fn read_log(&self, partition: PartitionId, token: u64, from: Offset, until: Offset) {
         let (log, inbox) = (Arc::clone(&self.log), self.inbox.clone());
         spawn_local(async move {
             let mut read = log_answer(log.read(partition, from, LOG_READ_BYTES)).await;
             if let Ok(entries) = &mut read {
                 entries.retain(|entry| entry.offset < until);
             }
-            inbox.push(Input::Log(partition, read));
+            inbox.push(Input::Log(partition, token, read));
         });
     }
 

@@ -20,9 +20,9 @@ pub(super) enum Input {
     /// A request of a pipe.
     Request(PipeId, Request),
     /// Where a partition's log begins and ends.
-    Bounds(PartitionId, Result<Bounds, ReadError>),
+    Bounds(PartitionId, u64, Result<Bounds, ReadError>),
     /// Records of a partition's log.
-    Log(PartitionId, Result<Vec<Entry>, ReadError>),
+    Log(PartitionId, u64, Result<Vec<Entry>, ReadError>),
     /// What the store found.
     Found(PartitionId, u64, Result<StoreFound, StoreError>),
     /// What became of a write.

@@ -169,8 +169,10 @@ impl Driver {
                     let partition = self.shared.partition_of(&request);
                     self.touch(partition).handle_request(now, pipe, request);
                 }
-                Input::Bounds(id, bounds) => self.touch(id).handle_bounds(now, bounds),
-                Input::Log(id, read) => self.touch(id).handle_log(now, read),
+                Input::Bounds(id, token, bounds) => {
+                    self.touch(id).handle_bounds(now, token, bounds);
+                }
+                Input::Log(id, token, read) => self.touch(id).handle_log(now, token, read),
                 Input::Found(id, token, found) => self.touch(id).handle_found(now, token, found),
                 Input::Written(id, token, written) => {
                     self.touch(id).handle_written(now, token, written);
@@ -215,8 +217,8 @@ impl Driver {
                 let taken = self.appender.append(id, token, record);
                 self.partitions[index].handle_appended(now(), taken);
             }
-            Action::ReadBounds => self.calls.read_bounds(id),
-            Action::ReadLog { from, until } => self.calls.read_log(id, from, until),
+            Action::ReadBounds { token } => self.calls.read_bounds(id, token),
+            Action::ReadLog { token, from, until } => self.calls.read_log(id, token, from, until),
             Action::Trim { below } => self.calls.trim(id, below),
             Action::ReadStore { token, read } => self.calls.read_store(id, token, read),
             Action::WriteStore { token, rows } => self.calls.write_store(id, token, rows),

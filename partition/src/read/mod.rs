@@ -31,6 +31,13 @@ pub(crate) struct Page {
     what: What,
 }
 
+impl Page {
+    /// Who waits for it.
+    pub(crate) const fn to(&self) -> To {
+        self.to
+    }
+}
+
 /// What the store was asked for it.
 enum What {
     Messages(messages::Window),

@@ -31,8 +31,10 @@ impl World {
                     core.handle_appended(now, Ok(()));
                 }
             },
-            Action::ReadBounds => core.handle_bounds(now, Ok(log.bounds())),
-            Action::ReadLog { from, until } => core.handle_log(now, log.read(from, until)),
+            Action::ReadBounds { token } => core.handle_bounds(now, token, Ok(log.bounds())),
+            Action::ReadLog { token, from, until } => {
+                core.handle_log(now, token, log.read(from, until));
+            }
             Action::Trim { below } => {
                 log.trim(below);
                 this.events.push(format!("trim {below}"));

@@ -123,6 +123,19 @@ fn a_name_in_use_is_not_swept_however_old_it_is() {
 }
 
 #[test]
+fn the_name_of_a_command_that_was_refused_meanwhile_is_not_kept_for_a_later_one() {
+    let mut world = World::embedded();
+    let (ann, _) = begin(&mut world);
+    world.nodes[0].store_held = true;
+    ann.create_kind(&mut world, "other", ChannelKind::Public, &[]);
+    assert!(world.call_store_once(0), "the channel is loaded");
+    world.core(0).handle_backlog(Some(700));
+    assert!(world.call_store_once(0), "the name is claimed");
+    assert_eq!(world.trace.lines, ["other: projection_behind after 700"]);
+    assert!(world.core(0).freeing.named.is_empty());
+}
+
+#[test]
 fn a_store_that_is_down_refuses_what_needs_a_name_and_says_so() {
     let mut world = World::embedded();
     let (ann, channel) = begin(&mut world);

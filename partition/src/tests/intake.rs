@@ -176,3 +176,18 @@ fn under_the_second_stage_of_a_seal_a_fact_does_not_count() {
     ann.events(&mut world, "events", channel, 1);
     assert_eq!(world.trace.lines.last().unwrap(), "events: events [2 message.created 1='a'] of 2");
 }
+
+#[test]
+fn a_detach_does_not_overtake_an_attach_that_waits_for_a_lease() {
+    let mut world = World::clustered(1);
+    let (ann, channel) = begin(&mut world);
+    world.nodes[0].held = true;
+    world.freeze(1_001);
+    Asker::new(0, 2).attach(&mut world, "attach", channel, None);
+    world.send(0, 2, Request::Detach(Detach { channel }));
+    world.nodes[0].held = false;
+    world.pass(300); // a beat
+    ann.publish(&mut world, "a", channel, "a");
+    assert_eq!(world.trace.lines, ["attach: attached at 1, from 1", "a: ok rev 2 seq 1"]);
+    assert!(!world.core(0).slots[&channel].is_heard());
+}

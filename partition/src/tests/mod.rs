@@ -4,6 +4,7 @@ mod answers;
 mod basics;
 mod channels;
 mod counting;
+mod endings;
 mod erasure;
 mod intake;
 mod jumps;

@@ -183,3 +183,20 @@ fn with_as_many_nonces_as_fit_further_commands_are_refused_aloud() {
         ],
     );
 }
+
+#[test]
+fn nonces_that_grew_too_old_make_room_also_in_a_channel_that_is_only_read() {
+    let bounds = Bounds { nonces_max: 3, ..Bounds::default() };
+    let mut world = World::with_bounds(Leadership::Lock, 1, 1, bounds);
+    let (ann, channel) = begin(&mut world);
+    for label in ["a", "b", "c"] {
+        ann.publish(&mut world, label, channel, label);
+    }
+    assert_eq!(world.trace.lines.last().unwrap(), "c: overloaded after 2000");
+    for _ in 0..25 {
+        world.pass(30_000);
+        ann.history(&mut world, "page", channel); // it is never idle
+    }
+    ann.publish(&mut world, "c", channel, "c");
+    assert_eq!(world.trace.lines.last().unwrap(), "c: ok rev 4 seq 3");
+}

@@ -9,6 +9,7 @@ use chappe_uplink::Action;
 
 use super::begin;
 use crate::{
+    config::{Bounds, Leadership},
     record::{Record, decode},
     row::RowValue,
     testing::{Asker, SimStore, World},
@@ -218,6 +219,26 @@ fn a_channel_that_nobody_uses_is_forgotten_and_loaded_again() {
             "page: messages [1='a', 2='b'] at 3"
         ]
     );
+}
+
+#[test]
+fn channels_that_are_heard_and_not_used_do_not_push_out_the_one_that_is() {
+    let bounds = Bounds { channels_max: 4, ..Bounds::default() };
+    let mut world = World::with_bounds(Leadership::Lock, 1, 1, bounds);
+    let (ann, channel) = begin(&mut world);
+    for i in 0..6 {
+        let heard = ann.create(&mut world, &format!("heard{i}"));
+        ann.attach(&mut world, "attach", heard, None);
+    }
+    for i in 0..70 {
+        ann.publish(&mut world, &format!("m{i}"), channel, "x");
+        world.pass(1_000);
+    }
+    let kept = world.core(0).slots.values().filter(|slot| slot.known().is_some()).count();
+    assert!(kept <= 4, "{kept} states are kept");
+    world.store.down = true;
+    ann.publish(&mut world, "last", channel, "from memory");
+    assert_eq!(world.trace.lines.last().unwrap(), "last: ok rev 72 seq 71");
 }
 
 #[test]

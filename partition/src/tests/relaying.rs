@@ -1,13 +1,16 @@
 //! The relay into inboxes of other partitions.
 
-use chappe_protocol::{ChannelId, PartitionId, UserId, message::Role};
-use chappe_storage::store::{Key, Row};
+use chappe_protocol::{ChannelId, Incarnation, PartitionId, UserId, message::Role};
+use chappe_storage::{
+    log::AppendError,
+    store::{Key, Row},
+};
 
 use crate::{
-    config::{Bounds, Leadership},
+    config::{Assignment, Bounds, Leadership},
     record::{Fact, FactBody, Record, decode},
     row::RowValue,
-    testing::{Asker, World, channel_in},
+    testing::{Asker, LINEAGE, World, channel_in},
 };
 
 /// Two partitions and two brokers: the channel is in the first, the inbox of `user` in the second.
@@ -194,7 +197,7 @@ fn after_a_doubt_the_outbox_goes_on_where_it_was() {
         world.nodes[0].held = true;
         ann.publish(&mut world, "m", channel, "m");
         let lost = world.lose(0);
-        let error = chappe_storage::log::AppendError("lost".to_owned());
+        let error = AppendError("lost".to_owned());
         world.ack(0, lost.partition, lost.token, Err(error));
         world.nodes[0].held = false;
         world.relay_to = Some(0);
@@ -204,4 +207,74 @@ fn after_a_doubt_the_outbox_goes_on_where_it_was() {
         assert_eq!(world.trace.lines, ["his: events [1 channel.added] of 1"]);
         assert_eq!(outbox(&world), []);
     }
+}
+
+#[test]
+fn a_relayed_fact_in_doubt_at_the_inboxs_old_leader_arrives_once_at_its_new_one() {
+    for in_time in [true, false] {
+        let mut setup = setup(Bounds::default());
+        let label = setup.label.clone();
+        setup.ann.create(&mut setup.world, &label);
+        setup.world.pass(200);
+        comings_and_goings(&mut setup, 1);
+        let world = &mut setup.world;
+        world.nodes[0].held = true;
+        world.pass(100); // the first is on its way into the inbox's log
+        let flying = world.lose(0);
+        assert_eq!(flying.partition, PartitionId(1));
+        if in_time {
+            world.logs[1].push(flying.record.clone());
+        }
+        // Only the inbox's partition moves; the channel's leader stays.
+        world.relay_to = Some(1);
+        let assignment = Assignment { lineage: LINEAGE, incarnation: Incarnation(1) };
+        let now = world.now(1);
+        world.nodes[1].cores[1].handle_assigned(now, assignment);
+        world.run();
+        if !in_time {
+            world.logs[1].push(flying.record); // behind the claim: void
+        }
+        let error = AppendError("no answer".to_owned());
+        world.ack(0, flying.partition, flying.token, Err(error));
+        world.nodes[0].held = false;
+        world.pass(6_000);
+        assert_eq!(inbox_events(&mut setup, 1), expected(1), "in time: {in_time}");
+        assert_eq!(outbox(&setup.world), []);
+    }
+}
+
+#[test]
+fn what_is_projected_before_the_replay_ends_is_relayed_too() {
+    let mut world = World::embedded();
+    world.assign(0);
+    let ann = Asker::new(0, 1);
+    let channel = ann.create(&mut world, "general");
+    world.pass(2_000);
+    world.nodes[0].store_held = true;
+    ann.add(&mut world, "a", channel, 2, Role::Member);
+    // The broker is replaced, and the claim of the next one does not show in the log at once.
+    world.add_node();
+    world.nodes.swap_remove(0);
+    world.nodes[0].held = true;
+    world.assign(0);
+    let (claim, epoch) = world.land(0);
+    world.logs[0].truncate(epoch);
+    world.ack(0, claim.partition, claim.token, Ok(epoch));
+    world.run();
+    world.nodes[0].store_held = true;
+    world.pass(50);
+    assert!(world.call_store_once(0) && world.call_store_once(0), "the rows, read and written");
+    assert_eq!(outbox(&world).len(), 1);
+    let checkpoint = world.nodes[0].store_calls.pop_front().unwrap();
+    world.logs[0].push(claim.record);
+    world.nodes[0].held = false;
+    world.pass(200);
+    assert!(world.call_store_once(0), "the outbox, read before the checkpoint is written");
+    world.nodes[0].store_calls.push_front(checkpoint);
+    world.nodes[0].store_held = false;
+    world.pass(10_000);
+    world.trace.clear();
+    Asker::new(0, 2).events(&mut world, "his", ChannelId::inbox(UserId::new(2)), 0);
+    assert_eq!(world.trace.lines, ["his: events [1 channel.added] of 1"]);
+    assert_eq!(outbox(&world), []);
 }
