@@ -117,6 +117,30 @@ fn a_batch_that_was_appended_twice_counts_once_where_it_first_stands() {
 }
 
 #[test]
+fn a_batch_that_was_appended_twice_counts_once_for_the_next_leader_too() {
+    check(
+        World::embedded(),
+        |world| {
+            let (ann, channel) = begin(world);
+            world.nodes[0].held = true;
+            ann.publish(world, "a", channel, "a");
+            ann.publish(world, "b", channel, "b");
+            for flying in [world.land(0).0, world.land(0).0] {
+                world.logs[0].push(flying.record);
+            }
+            world.restart(0); // nothing of it was acknowledged or projected
+            ann.publish(world, "b", channel, "b");
+            ann.events(world, "events", channel, 0);
+        },
+        &[
+            "b: ok rev 3 seq 2",
+            "events: events [1 channel.created, 2 message.created 1='a', \
+             3 message.created 2='b'] of 3",
+        ],
+    );
+}
+
+#[test]
 fn what_was_in_doubt_and_reached_the_log_counts_and_its_retry_is_answered_the_same() {
     check(
         World::embedded(),

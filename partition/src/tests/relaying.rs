@@ -278,3 +278,28 @@ fn what_is_projected_before_the_replay_ends_is_relayed_too() {
     assert_eq!(world.trace.lines, ["his: events [1 channel.added] of 1"]);
     assert_eq!(outbox(&world), []);
 }
+
+#[test]
+fn what_an_earlier_leader_left_above_the_checkpoint_waits_for_it() {
+    let mut world = World::embedded();
+    world.assign(0);
+    let ann = Asker::new(0, 1);
+    let channel = ann.create(&mut world, "general");
+    world.pass(2_000);
+    world.nodes[0].store_held = true;
+    ann.add(&mut world, "a", channel, 2, Role::Member);
+    world.pass(50);
+    assert!(world.call_store_once(0) && world.call_store_once(0), "the rows, read and written");
+    assert_eq!(outbox(&world).len(), 1);
+    world.restart(0);
+    let inbox = ChannelId::inbox(UserId::new(2));
+    let taken = |world: &World| {
+        let records = (0..world.logs[0].end().0).map(|at| decode(&world.logs[0].at(at)).unwrap());
+        let facts = records.filter(|r| matches!(r, Record::Fact(fact) if fact.channel == inbox));
+        facts.count()
+    };
+    assert_eq!(taken(&world), 0, "its checkpoint is not written");
+    world.pass(10_000);
+    assert_eq!(taken(&world), 1);
+    assert_eq!(outbox(&world), []);
+}
