@@ -234,3 +234,70 @@ fn with_message(event: &Event, message: &Message) -> Event {
     }
     event
 }
+
+#[cfg(test)]
+mod tests {
+    use chappe_protocol::{
+        ChannelId, Emoji, Seq, Text, UserId,
+        event::{MessageBody, ReactionBody},
+    };
+
+    use super::*;
+
+    const SECRET: &str = "a secret";
+
+    fn message(seq: u64, text: Option<&str>) -> Message {
+        Message {
+            seq: Seq::new(seq),
+            rev: Rev::new(seq),
+            changed: Rev::new(seq),
+            by: UserId::new(1),
+            at: 7,
+            text: text.map(|text| Text::parse(text).unwrap()),
+            data: None,
+            reply_to: None,
+            mentions: Vec::new(),
+            edited_at: None,
+            deleted: text.is_none(),
+            reactions: Vec::new(),
+        }
+    }
+
+    fn push(ring: &mut Ring, rev: u64, body: EventBody) {
+        let (channel, by) = (ChannelId::new(7), UserId::new(1));
+        let event = Event { channel, rev: Rev::new(rev), by, at: 7, nonce: None, body };
+        ring.push(Arc::new(event), &mut Vec::new());
+    }
+
+    fn holds(frames: &[u8], text: &str) -> bool {
+        frames.windows(text.len()).any(|bytes| bytes == text.as_bytes())
+    }
+
+    #[test]
+    fn a_deleted_text_is_in_no_frame_of_any_form_old_or_new() {
+        let mut ring = Ring::new(Rev::ZERO, 1 << 20);
+        let late = Form::at(Form::COUNT - 1);
+        (0..late.index()).for_each(|form| ring.keep(Form::at(form), &mut Vec::new()));
+        let secret = || message(1, Some(SECRET));
+        let emoji = Emoji::parse("+1").unwrap();
+        push(&mut ring, 1, EventBody::MessageCreated(MessageBody { message: secret() }));
+        let kept = message(2, Some("kept"));
+        push(&mut ring, 2, EventBody::MessageCreated(MessageBody { message: kept }));
+        let added = ReactionBody { emoji: emoji.clone(), message: secret() };
+        push(&mut ring, 3, EventBody::ReactionAdded(added));
+        let removed = ReactionBody { emoji, message: secret() };
+        push(&mut ring, 4, EventBody::ReactionRemoved(removed));
+        push(&mut ring, 5, EventBody::MessageEdited(MessageBody { message: secret() }));
+        let all = |ring: &Ring, form| ring.frames(form, Rev::ZERO, Rev::new(9)).unwrap().to_vec();
+        assert!(holds(&all(&ring, Form::at(0)), SECRET));
+        let gone = message(1, None);
+        push(&mut ring, 6, EventBody::MessageDeleted(MessageBody { message: gone }));
+        ring.keep(late, &mut Vec::new()); // a reader in a form that nobody used
+        for form in (0..Form::COUNT).map(Form::at) {
+            let whole = all(&ring, form);
+            assert!(!holds(&whole, SECRET) && holds(&whole, "kept"), "{form:?}");
+            let one = |rev| ring.frames(form, Rev::new(rev), Rev::new(rev + 1)).unwrap();
+            assert_eq!((0..6).map(one).collect::<Vec<_>>().concat(), whole, "{form:?}");
+        }
+    }
+}
