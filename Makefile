@@ -33,7 +33,8 @@ bench: ## Measure against bare programs; BENCH="--only fanout --quick" and the l
 	$(CARGO) run --quiet --release --package chappe-bench -- $(BENCH)
 
 crash: ## 30 rounds of kill -9 under load, each audited
-	CHAPPE_CRASH_ROUNDS=30 $(CARGO) test --release --package chappe-tests --test crash -- --nocapture
+	$(CARGO) build --package chappe-server --package chappe-loadtest
+	CHAPPE_CRASH_ROUNDS=30 $(CARGO) test --package chappe-tests --test crash -- --nocapture
 
 autobahn: ## Autobahn's WebSocket cases against the link (needs Python 2.7)
 	tests/autobahn/run

@@ -9,11 +9,12 @@
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use chappe_tests::{Server, chappe_load, soon};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
 const ACKED_MIN: usize = 1_000;
-/// How often the ledger is looked at. The kill comes after a look, whatever is under way then.
+/// How often the ledger is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Long enough for the generator to come back, send again and audit.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -43,6 +44,20 @@ fn read(path: &Path) -> Ledger {
     }
     ledger.under_way = open.len();
     ledger
+}
+
+/// Waits until a ledger says so.
+async fn seen(ledger: &Path, what: &str, enough: impl Fn(&Ledger) -> bool) -> Ledger {
+    soon(what, async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let seen = read(ledger);
+            if enough(&seen) {
+                break seen;
+            }
+        }
+    })
+    .await
 }
 
 fn load(server: &Server, ledger: &Path, seed: u32) -> Child {
@@ -84,16 +99,11 @@ async fn everything_acknowledged_survives_kill_9_under_load() {
     for round in 0..rounds {
         let ledger = folder.path().join(format!("ledger-{round}"));
         let mut load = load(&server, &ledger, round);
-        let at_kill = soon("a thousand acknowledgements and one to come", async {
-            loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                let seen = read(&ledger);
-                if seen.acked >= ACKED_MIN && seen.under_way > 0 {
-                    break seen;
-                }
-            }
-        })
-        .await;
+        seen(&ledger, "a thousand acknowledgements", |ledger| ledger.acked >= ACKED_MIN).await;
+        // Frozen wherever it is, and killed there, once something waits for its answer: as fast as
+        // it answers, a look would seldom find anything under way.
+        server.signal(Signal::STOP);
+        let at_kill = seen(&ledger, "a command under way", |ledger| ledger.under_way > 0).await;
         server.restart().await;
         let ended = tokio::time::timeout(ROUND_TIMEOUT, load.wait()).await;
         let status = ended.expect("the load comes back and ends").unwrap();
