@@ -151,6 +151,11 @@ impl Partition {
         mut events: Vec<(Rev, EventRow)>,
     ) -> Stepped {
         let Page { after, limit, .. } = page;
+        // The scan may have seen a batch of the projection half written. What any read under way
+        // could have missed is in the tail still.
+        if let Some(first) = slot.tail.front() {
+            events.retain(|(rev, _)| *rev < first.rev);
+        }
         let next = events.last().map_or(after, |(rev, _)| *rev).next();
         let room = limit.saturating_sub(events.len());
         let rest = slot.tail.iter().filter(|fact| fact.rev >= next).take(room);

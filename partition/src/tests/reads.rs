@@ -5,13 +5,13 @@ use chappe_protocol::{
     command::{History, MarkRead},
     message::ChannelKind,
 };
-use chappe_storage::store::Key;
+use chappe_storage::store::{Key, Mutation, Row};
 use chappe_uplink::{Action, Answer, Read, ReadQuery, Request};
 
 use super::{begin, check};
 use crate::{
     config::{Bounds, Leadership},
-    testing::{Asker, World},
+    testing::{Asker, StoreCall, World},
 };
 
 fn history(channel: ChannelId, change: impl Fn(&mut History)) -> ReadQuery {
@@ -163,6 +163,39 @@ fn events_are_paged_without_a_gap_and_join_messages_as_they_are_now() {
             "none: events [] of 3",
         ],
     );
+}
+
+#[test]
+fn a_batch_that_the_store_shows_half_written_leaves_no_gap_in_a_page() {
+    let mut world = World::embedded();
+    let (ann, channel) = begin(&mut world);
+    world.pass(2_000);
+    world.nodes[0].store_held = true;
+    for label in ["a", "b", "c"] {
+        ann.publish(&mut world, label, channel, label);
+    }
+    world.pass(60);
+    let Some((_, StoreCall::Write(_, rows))) = world.nodes[0].store_calls.front() else {
+        panic!("no rows are written")
+    };
+    let middle = Key::Event(channel, Rev::new(3));
+    for Mutation { key, stamp, value } in rows.clone() {
+        if key != middle
+            && let Some(value) = value
+        {
+            world.store.put(key, Row { stamp, value });
+        }
+    }
+    let write = world.nodes[0].store_calls.pop_front().unwrap();
+    world.trace.clear();
+    ann.events(&mut world, "page", channel, 0);
+    assert!(world.call_store_once(0), "the references before the tail come from the store");
+    assert_eq!(
+        world.trace.lines,
+        ["page: events [1 channel.created, 2 message.created 1='a', 3 message.created 2='b', \
+          4 message.created 3='c'] of 4"]
+    );
+    world.nodes[0].store_calls.push_front(write);
 }
 
 #[test]
