@@ -45,6 +45,9 @@ fn build() -> PathBuf {
     profile.join("chappe")
 }
 
+/// It starts within a second, and later on a machine that is busy.
+const START_MAX: Duration = Duration::from_secs(60);
+
 impl Real {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -60,13 +63,16 @@ impl Real {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let run = loop {
-            let written = fs::read(data.join("run.json")).unwrap_or_default();
-            if let Ok(run) = serde_json::from_slice(&written) {
-                break run;
+        let up = async {
+            loop {
+                let written = fs::read(data.join("run.json")).unwrap_or_default();
+                if let Ok(run) = serde_json::from_slice(&written) {
+                    break run;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         };
+        let run = tokio::time::timeout(START_MAX, up).await.expect("the server starts in time");
         Self { directory, run, _process: process }
     }
 
