@@ -4,10 +4,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy deny build crash bench autobahn clean
+.PHONY: help run test check fmt clippy services services-down services-wipe crash bench autobahn
 
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start everything in one process, data in ./chappe-data
 	@scripts/require cargo cc
@@ -31,6 +31,17 @@ bench: ## Measure against bare programs; BENCH="--only fanout --quick" and the l
 	@scripts/require cargo cc
 	$(CARGO) build --release --package chappe-server --package chappe-bench
 	$(CARGO) run --quiet --release --package chappe-bench -- $(BENCH)
+
+services: ## Start Kafka, Cassandra, Redis and S3 for the tests, on loopback
+	@scripts/require java mvn python3 pip openssl redis flock setsid
+	@tests/services/services up
+	@echo 'For a test by itself: eval "$$(tests/services/services env)"'
+
+services-down: ## Stop them, keep their data
+	@tests/services/services down
+
+services-wipe: ## Stop them and delete their data, keep the downloads
+	@tests/services/services wipe
 
 crash: ## 30 rounds of kill -9 under load, each audited
 	$(CARGO) build --package chappe-server --package chappe-loadtest
