@@ -100,8 +100,17 @@ impl Partition {
             record,
         };
         self.offered = Some(Offered { flight, to });
-        let record = Bytes::copy_from_slice(&self.scratch);
+        let record = self.keep_scratch();
         self.actions.push_back(Action::Append { token, record });
+    }
+
+    /// The scratch buffer's bytes to give away. Some twenty records share a piece of memory.
+    fn keep_scratch(&mut self) -> Bytes {
+        if self.records.capacity() < self.scratch.len() {
+            self.records.reserve(self.scratch.len().max(RECORDS_BYTES));
+        }
+        self.records.extend_from_slice(&self.scratch);
+        self.records.split().freeze()
     }
 
     /// Whether this token is of the present term.
@@ -200,6 +209,8 @@ pub(crate) fn change(fact: &Fact) -> Change {
 
 /// Numbers of an epoch stay below this many bits, terms of a process above.
 const TERM_SHIFT: u32 = 44;
+/// Memory taken at a time for records on their way. Each partition holds one piece of it.
+const RECORDS_BYTES: usize = 8 * 1024;
 /// A beat that the log did not take is offered again after this time.
 const BEAT_AGAIN_MS: u64 = 100;
 /// What a full log queue tells to wait.

@@ -65,6 +65,8 @@ pub struct Partition {
     pub(crate) behind_ms: Option<u64>,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) scratch: Vec<u8>,
+    /// Memory for records that are handed to the log.
+    pub(crate) records: bytes::BytesMut,
     pub(crate) back_off_ms: u64,
     /// When slots are looked through for what waited too long.
     pub(crate) parked_at_ms: u64,
@@ -144,6 +146,7 @@ impl Partition {
             behind_ms: None,
             actions: VecDeque::new(),
             scratch: Vec::new(),
+            records: bytes::BytesMut::new(),
             back_off_ms: 0,
             parked_at_ms: 0,
             heard: false,

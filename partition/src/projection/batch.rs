@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use chappe_protocol::{ChannelId, ChannelName, PartitionId};
 use chappe_storage::store::{Key, Mutation, Row, Stamp};
 
@@ -18,6 +19,8 @@ pub(super) struct Batch {
     partition: PartitionId,
     /// How many of the oldest steps it takes.
     pub(super) steps: usize,
+    /// The bytes of their records.
+    bytes: usize,
     /// The rows that have to be read first.
     pub(super) wanted: Vec<Key>,
     rows: IdMap<Key, BatchRow>,
@@ -42,30 +45,21 @@ impl Batch {
         let mut batch = Self {
             partition,
             steps: 0,
+            bytes: 0,
             wanted: Vec::new(),
             rows: id_map(0),
             freed: VecDeque::new(),
             deleted: VecDeque::new(),
             outbox: Vec::new(),
         };
-        let mut made: IdMap<Key, ()> = id_map(0);
-        let mut bytes = 0;
         for step in steps {
-            if batch.steps > 0 && (bytes >= BATCH_BYTES_MAX || batch.steps >= BATCH_STEPS_MAX) {
+            let is_full = batch.bytes >= BATCH_BYTES_MAX || batch.steps >= BATCH_STEPS_MAX;
+            if batch.steps > 0 && is_full {
                 break;
             }
             batch.steps += 1;
-            bytes += step.bytes;
+            batch.bytes += step.bytes;
             let Some(fact) = &step.fact else { continue };
-            touches(fact, partition, &mut |Touch { key, needs_row }| {
-                if is_written_once(&key) {
-                    return;
-                }
-                let known = made.insert(key, ()).is_some();
-                if needs_row && !known {
-                    batch.wanted.push(key);
-                }
-            });
             match &fact.body {
                 FactBody::Updated(body) => batch.frees(fact, body.freed.as_ref()),
                 FactBody::Deleted(body) => {
@@ -75,7 +69,31 @@ impl Batch {
                 _ => {}
             }
         }
+        batch.want(steps);
         batch
+    }
+
+    /// Notes the rows that have to be read: those that a fact changes, and none before it in the
+    /// batch makes.
+    fn want(&mut self, steps: &VecDeque<Step>) {
+        let facts = || steps.iter().take(self.steps).filter_map(|step| step.fact.as_deref());
+        let mut any = false;
+        for fact in facts() {
+            touches(fact, self.partition, &mut |touch| any |= touch.needs_row);
+        }
+        if !any {
+            return; // nothing but new messages, as most often
+        }
+        let mut known: IdMap<Key, ()> = id_map(0);
+        let mut wanted = Vec::new();
+        for fact in facts() {
+            touches(fact, self.partition, &mut |Touch { key, needs_row }| {
+                if known.insert(key, ()).is_none() && needs_row {
+                    wanted.push(key);
+                }
+            });
+        }
+        self.wanted = wanted;
     }
 
     /// Takes the rows that were wanted.
@@ -93,10 +111,10 @@ impl Batch {
     pub(super) fn fold<'a>(
         &mut self,
         steps: impl Iterator<Item = &'a Step>,
-        scratch: &mut Vec<u8>,
     ) -> Result<Vec<Mutation>, Halt> {
-        let mut mutations = Vec::with_capacity(2 * self.steps);
+        let mut writes = Writes::with_capacity(2 * self.steps, self.bytes);
         let mut changed: Vec<Key> = Vec::with_capacity(self.steps);
+        self.rows.reserve(self.steps);
         for step in steps {
             let Some(fact) = &step.fact else { continue };
             let stamp = stamp(fact);
@@ -107,7 +125,12 @@ impl Batch {
                 }
                 if is_written_once(&key) {
                     match project(fact, step.offset, &key, None) {
-                        Ok(value) => mutations.push(self.mutation(key, stamp, &value, scratch)),
+                        Ok(value) => {
+                            writes.push(key, stamp, &value);
+                            if let RowValue::Outbox(row) = value {
+                                self.outbox.push(Sendable { key, stamp, row });
+                            }
+                        }
                         Err(missing) => failed = Some(missing),
                     }
                     return;
@@ -134,10 +157,9 @@ impl Batch {
         }
         for key in changed {
             let Some(BatchRow { row, .. }) = self.rows.get(&key) else { continue };
-            let value = Some(row.value.encode(scratch));
-            mutations.push(Mutation { key, stamp: row.stamp, value });
+            writes.push(key, row.stamp, &row.value);
         }
-        Ok(mutations)
+        Ok(writes.into_mutations())
     }
 
     /// A row as it will be.
@@ -145,21 +167,38 @@ impl Batch {
         self.rows.get(key).map(|row| &row.row.value)
     }
 
-    fn mutation(
-        &mut self,
-        key: Key,
-        stamp: Stamp,
-        value: &RowValue,
-        scratch: &mut Vec<u8>,
-    ) -> Mutation {
-        if let RowValue::Outbox(row) = value {
-            self.outbox.push(Sendable { key, stamp, row: *row });
-        }
-        Mutation { key, stamp, value: Some(value.encode(scratch)) }
-    }
-
     fn frees(&mut self, fact: &Fact, name: Option<&ChannelName>) {
         self.freed.extend(name.map(|name| (fact.channel, name.clone())));
+    }
+}
+
+/// Rows to be written, their values in one piece of memory.
+struct Writes {
+    bytes: Vec<u8>,
+    /// Each row's key, its stamp, and where its value ends.
+    rows: Vec<(Key, Stamp, usize)>,
+}
+
+impl Writes {
+    fn with_capacity(rows: usize, record_bytes: usize) -> Self {
+        // What a message's rows take beside its text is about what its record takes.
+        let bytes = Vec::with_capacity(record_bytes + record_bytes / 4);
+        Self { bytes, rows: Vec::with_capacity(rows) }
+    }
+
+    fn push(&mut self, key: Key, stamp: Stamp, value: &RowValue) {
+        value.encode_into(&mut self.bytes);
+        self.rows.push((key, stamp, self.bytes.len()));
+    }
+
+    fn into_mutations(self) -> Vec<Mutation> {
+        let bytes = Bytes::from(self.bytes);
+        let mut from = 0;
+        let rows = self.rows.into_iter().map(|(key, stamp, end)| {
+            let value = Some(bytes.slice(std::mem::replace(&mut from, end)..end));
+            Mutation { key, stamp, value }
+        });
+        rows.collect()
     }
 }
 

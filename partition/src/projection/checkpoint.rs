@@ -33,7 +33,7 @@ impl Partition {
         let mutation = Mutation {
             key: Key::Checkpoint(self.config.id),
             stamp: Stamp::at(durable.count.incarnation, row.offset),
-            value: Some(RowValue::Checkpoint(row).encode(&mut self.scratch)),
+            value: Some(RowValue::Checkpoint(row).encode()),
         };
         self.projection.stage = Stage::Saving(durable, mutation.clone());
         self.projection.saved_ms = now.boot_ms;

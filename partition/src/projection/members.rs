@@ -81,7 +81,7 @@ impl Partition {
             let stamp = stamp(fact);
             if let Ok(RowValue::Outbox(row)) = project(fact, offset, &key, None) {
                 members.page.push(Sendable { key, stamp, row });
-                let value = Some(RowValue::Outbox(row).encode(&mut self.scratch));
+                let value = Some(RowValue::Outbox(row).encode());
                 rows.push(Mutation { key, stamp, value });
             }
         }

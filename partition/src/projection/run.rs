@@ -139,7 +139,7 @@ impl Partition {
 
     fn fold_batch(&mut self, now: Now, mut batch: Batch) {
         let steps = self.projection.steps.iter().take(batch.steps);
-        match batch.fold(steps, &mut self.scratch) {
+        match batch.fold(steps) {
             Ok(rows) => {
                 self.projection.stage = Stage::Writing(Box::new(batch), rows.clone());
                 self.write_store(rows);

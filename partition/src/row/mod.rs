@@ -77,23 +77,28 @@ impl RowValue {
         })
     }
 
-    /// Its bytes. `scratch` is emptied and used.
-    pub fn encode(&self, scratch: &mut Vec<u8>) -> Bytes {
-        scratch.clear();
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        self.encode_into(&mut bytes);
+        bytes.into()
+    }
+
+    /// Appends its bytes to `out`.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Message(message) => message::encode(message, scratch),
-            Self::Event(row) => row.encode(scratch),
-            Self::Head(row) => to_bytes(row, scratch),
-            Self::Channel(row) => to_bytes(row, scratch),
-            Self::Member(row) => to_bytes(row, scratch),
-            Self::Listed(row) => to_bytes(row, scratch),
-            Self::ReadMarker(row) => to_bytes(row, scratch),
-            Self::Mention(row) => to_bytes(row, scratch),
-            Self::Relayed(row) => to_bytes(row, scratch),
-            Self::Outbox(row) => to_bytes(row, scratch),
-            Self::Checkpoint(row) => to_bytes(row, scratch),
+            Self::Message(message) => message::encode(message, out),
+            Self::Event(row) => row.encode(out),
+            Self::Head(row) => to_bytes(row, out),
+            Self::Channel(row) => to_bytes(row, out),
+            Self::Member(row) => to_bytes(row, out),
+            Self::Listed(row) => to_bytes(row, out),
+            Self::ReadMarker(row) => to_bytes(row, out),
+            Self::Mention(row) => to_bytes(row, out),
+            Self::Relayed(row) => to_bytes(row, out),
+            Self::Outbox(row) => to_bytes(row, out),
+            Self::Checkpoint(row) => to_bytes(row, out),
         }
-        Bytes::copy_from_slice(scratch)
     }
 }
 

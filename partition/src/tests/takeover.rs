@@ -41,7 +41,7 @@ fn change_checkpoint(world: &mut World, change: impl Fn(&mut crate::row::Checkpo
     change(&mut row);
     world.store.lose(&key);
     let stamp = Stamp::at(Incarnation(1), row.offset);
-    let value = RowValue::Checkpoint(row).encode(&mut Vec::new());
+    let value = RowValue::Checkpoint(row).encode();
     world.store.put(key, Row { stamp, value });
 }
 

@@ -207,6 +207,28 @@ impl Key {
     }
 }
 
+/// The messages or the events of a channel: rows whose keys differ in a number alone, which is the
+/// end of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Sequence([u8; SEQUENCE_BYTES]);
+
+impl Sequence {
+    /// The sequence that a key belongs to, and its position there.
+    pub(super) fn of(key: &[u8]) -> Option<(Self, u64)> {
+        let (sequence, position) = key.split_first_chunk::<SEQUENCE_BYTES>()?;
+        let is_one = [Table::Messages.number(), Table::Events.number()].contains(&sequence[0]);
+        let position = u64::from_be_bytes(position.try_into().ok()?);
+        is_one.then_some((Self(*sequence), position))
+    }
+
+    /// The keys that it can have, both ends included.
+    pub(super) fn keys(self) -> std::ops::RangeInclusive<KeyBytes> {
+        let sequence = KeyBytes { len: 0, ..KeyBytes::of(0) }.field(&self.0);
+        let key = |position| sequence.u64(position);
+        key(0)..=key(u64::MAX)
+    }
+}
+
 impl UniqueKey {
     /// The key as bytes. Its tables' numbers begin at 128: the stamped ones stay below.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -251,6 +273,9 @@ impl Fields<'_> {
         self.position().map(Rev::new)
     }
 }
+
+/// Table and channel.
+const SEQUENCE_BYTES: usize = 1 + 8;
 
 /// The longest, an outbox row's: table, partition and three fields of eight bytes.
 const KEY_BYTES_MAX: usize = 1 + 4 + 3 * 8;

@@ -4,12 +4,13 @@
 //! stamp is newer, whether a name is free. Nothing is written here, and no answer may leave before
 //! the group is durable, for it may rest on a change of the same group.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
 use bytes::Bytes;
 use fjall::{UserKey, UserValue};
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 
+use super::super::key::Sequence;
 use super::super::{Claimed, Key, Mutation, ROW_BYTES_MAX, Stamp, StoreError};
 use super::read::stored_stamp;
 
@@ -32,13 +33,19 @@ pub(super) struct RowChange {
 }
 
 impl RowChange {
-    pub(super) fn encode(mutation: Mutation) -> Result<Self, StoreError> {
+    /// `scratch` is emptied and used.
+    pub(super) fn encode(mutation: Mutation, scratch: &mut Vec<u8>) -> Result<Self, StoreError> {
         let Mutation { key, stamp, value } = mutation;
         let value = match value {
             Some(value) if value.len() > ROW_BYTES_MAX => {
                 return Err(StoreError::TooLarge { bytes: value.len() });
             }
-            Some(value) => Some([&stamp.0.to_be_bytes(), &value[..]].concat().into()),
+            Some(value) => {
+                scratch.clear();
+                scratch.extend_from_slice(&stamp.0.to_be_bytes());
+                scratch.extend_from_slice(&value);
+                Some(scratch.as_slice().into())
+            }
             None => None,
         };
         Ok(Self { key: key.to_bytes().as_ref().into(), stamp, value })
@@ -68,6 +75,9 @@ pub(super) trait Rows {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError>;
 
+    /// The highest position of a sequence that has a row.
+    fn end(&self, sequence: Sequence) -> Result<Option<u64>, StoreError>;
+
     /// Writes and removes rows, all or none, and returns when they are durable.
     fn commit(
         &self,
@@ -75,10 +85,11 @@ pub(super) trait Rows {
     ) -> Result<(), StoreError>;
 }
 
-/// The changes of a group so far, each key's last state only.
+/// The changes of a group so far, each key's last state only. They stay in their order, in which
+/// most keys of a channel follow each other: the tree takes neighbours faster.
 #[derive(Default)]
 pub(super) struct Group {
-    keys: HashMap<UserKey, Pending>,
+    keys: IndexMap<UserKey, Pending, RandomState>,
 }
 
 /// What a key will hold.

@@ -14,6 +14,7 @@
 //! that may be removed (see [`Mutation::value`]) and for expired events, whose facts lie far below
 //! the checkpoint.
 
+mod ends;
 mod group;
 mod open;
 mod read;
@@ -86,7 +87,9 @@ impl LsmStore {
 #[async_trait]
 impl Store for LsmStore {
     async fn write(&self, batch: Vec<Mutation>) -> Result<(), StoreError> {
-        let rows = batch.into_iter().map(RowChange::encode).collect::<Result<Vec<_>, _>>()?;
+        let scratch = &mut Vec::new();
+        let rows = batch.into_iter().map(|row| RowChange::encode(row, scratch));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         if rows.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,9 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::super::StoreError;
@@ -68,7 +70,11 @@ fn open_tree(folder: &Folder, options: &LsmOptions) -> Result<(Database, Keyspac
         .open()
         .map_err(open_error)?;
     // Filters stay on every level: a new row's stamp is looked for before it is written.
-    let rows = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+    let rows = || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(options.memtable_bytes)
+            .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(LEVEL_0_TABLES)))
+    };
     let rows = database.keyspace(ROWS, rows).map_err(open_error)?;
     Ok((database, rows))
 }
@@ -91,4 +97,8 @@ const ROWS: &str = "rows";
 /// has it hand compactions to itself without a pause while another is at one: a processor for
 /// nothing. With one a flush can wait behind a compaction, which `wait_for_flushes` bounds.
 const WORKERS: usize = 1;
+/// Flushed tables that are merged into the next level at once. All channels that are written to lie
+/// in every one of them, so each merge rewrites that level: with twice the default it is rewritten
+/// half as often, and a read looks into four tables more at most.
+const LEVEL_0_TABLES: u8 = 8;
 const MIB: u64 = 1024 * 1024;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fjall::{AbstractTree, Database, Keyspace, LsmError, PersistMode, UserKey, UserValue};
 
 use super::super::StoreError;
-use super::super::key::KeyBytes;
+use super::super::key::{KeyBytes, Sequence};
 use super::group::Rows;
 use crate::folder::Folder;
 
@@ -71,6 +71,12 @@ impl Tree {
 impl Rows for Tree {
     fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
         self.rows.get(key).map_err(tree_error)
+    }
+
+    fn end(&self, sequence: Sequence) -> Result<Option<u64>, StoreError> {
+        let Some(last) = self.range(sequence.keys()).next_back() else { return Ok(None) };
+        let key = last.key().map_err(tree_error)?;
+        Ok(Sequence::of(&key).map(|(_, position)| position))
     }
 
     fn commit(

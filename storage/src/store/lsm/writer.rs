@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::super::{Claimed, StoreError};
+use super::ends::Ends;
 use super::group::{Change, Group, Rows};
 
 pub(super) struct Writer {
@@ -71,6 +72,7 @@ impl Drop for Writer {
 }
 
 fn run(rows: &impl Rows, mut requests: mpsc::Receiver<Request>) {
+    let rows = &Ends::new(rows);
     while let Some(first) = requests.blocking_recv() {
         let mut group = Group::default();
         let mut places = Vec::new();

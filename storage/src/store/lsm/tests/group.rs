@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::store::Stamp;
+use crate::store::key::Sequence;
 use crate::store::lsm::group::Group;
 
 /// Committed rows, one of which cannot be read.
@@ -19,6 +20,10 @@ impl Rows for Map {
             return Err(StoreError::Damaged("it".to_owned()));
         }
         Ok(self.rows.get(key).map(|value| value.as_slice().into()))
+    }
+
+    fn end(&self, _: Sequence) -> Result<Option<u64>, StoreError> {
+        unreachable!("a group looks for rows alone")
     }
 
     fn commit(
@@ -44,7 +49,7 @@ fn put(key: Key, stamp: u64) -> Change {
 
 fn row(key: Key, stamp: u64, value: Option<Bytes>) -> Change {
     let mutation = Mutation { key, stamp: Stamp(stamp), value };
-    Change::Rows(vec![RowChange::encode(mutation).unwrap()])
+    Change::Rows(vec![RowChange::encode(mutation, &mut Vec::new()).unwrap()])
 }
 
 fn claim(value: &str) -> Change {

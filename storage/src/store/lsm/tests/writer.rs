@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::store::Stamp;
+use crate::store::key::Sequence;
 
 /// Rows that are never read back. Each commit tells its size and then waits for its outcome.
 struct Gate {
@@ -16,6 +17,10 @@ struct Gate {
 
 impl Rows for Gate {
     fn get(&self, _: &[u8]) -> Result<Option<fjall::UserValue>, StoreError> {
+        Ok(None)
+    }
+
+    fn end(&self, _: Sequence) -> Result<Option<u64>, StoreError> {
         Ok(None)
     }
 
@@ -39,7 +44,7 @@ fn gated() -> (Arc<Writer>, Receiver<usize>, SyncSender<Result<(), StoreError>>)
 fn put(seq: u64, bytes: usize) -> Change {
     let key = Key::Message(ChannelId::new(1), Seq::new(seq));
     let mutation = Mutation { key, stamp: Stamp(1), value: Some(vec![0; bytes].into()) };
-    Change::Rows(vec![RowChange::encode(mutation).unwrap()])
+    Change::Rows(vec![RowChange::encode(mutation, &mut Vec::new()).unwrap()])
 }
 
 type Submitted = JoinHandle<Result<Claimed, StoreError>>;
