@@ -1,0 +1,212 @@
+//! Reads a topic from an offset on: readers that are told where, and that check what comes.
+//!
+//! A reader stays where it stopped, with what it has fetched ahead, for the next read from there.
+//! There are so many at most; the one that was used least recently is sent elsewhere.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use chappe_protocol::PartitionId;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset as Place, TopicPartitionList};
+
+use super::config::KafkaConfig;
+use super::connection::{SERVED_EVERY, Voice};
+use crate::log::{Entry, Offset, ReadError};
+
+/// The readers that are not reading. Whoever takes one holds a permit, of which there are as many
+/// as there may be readers.
+pub(super) struct Readers {
+    config: Arc<KafkaConfig>,
+    idle: Mutex<Vec<Reader>>,
+}
+
+impl Readers {
+    pub(super) fn new(config: Arc<KafkaConfig>) -> Self {
+        Self { config, idle: Mutex::default() }
+    }
+
+    /// The records of `partition` from `from` on, up to `end`, to about `bytes_max`. Blocks, until
+    /// the deadline at most.
+    pub(super) fn read(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        end: Offset,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Entry>, Failure> {
+        let mut reader = match self.take(partition, from) {
+            Some(reader) => reader,
+            None => Reader::new(&self.config)?,
+        };
+        // After a failure it is not known where a reader stands, so it ends.
+        let entries = reader.read(partition, from, end, bytes_max, deadline)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        Ok(entries)
+    }
+
+    /// Ends the readers that are not reading. Blocks.
+    pub(super) fn close(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+
+    /// The reader that stands there; or one that stands nowhere; or the one that has waited the
+    /// longest, if there may be no more.
+    fn take(&self, partition: PartitionId, from: Offset) -> Option<Reader> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = Some((partition, from));
+        let stands = |at: &dyn Fn(&Reader) -> bool| idle.iter().position(at);
+        let index = stands(&|reader| reader.at == place)
+            .or_else(|| stands(&|reader| reader.at.is_none()))
+            .or_else(|| (idle.len() >= self.config.readers_max).then_some(0))?;
+        Some(idle.remove(index))
+    }
+}
+
+/// Why a read brought nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The offset is not there any more. The log's start says more.
+    OutOfRange,
+    Error(ReadError),
+}
+
+/// One consumer, with one partition at a time.
+struct Reader {
+    topic: String,
+    consumer: BaseConsumer<Voice>,
+    /// Where it stands: the next record that it will give.
+    at: Option<(PartitionId, Offset)>,
+    /// The record there, if it was fetched and did not fit the read before.
+    ahead: Option<Entry>,
+}
+
+impl Reader {
+    fn new(config: &KafkaConfig) -> Result<Self, Failure> {
+        let consumer = config.reader().create_with_context(Voice::default());
+        let consumer = consumer.map_err(|error| unavailable(error.to_string()))?;
+        Ok(Self { topic: config.topic.clone(), consumer, at: None, ahead: None })
+    }
+
+    fn read(
+        &mut self,
+        partition: PartitionId,
+        from: Offset,
+        end: Offset,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Entry>, Failure> {
+        if self.at != Some((partition, from)) {
+            self.go_to(partition, from)?;
+        }
+        let (mut entries, mut bytes, mut next) = (Vec::new(), 0, from);
+        while next < end {
+            let entry = match self.ahead.take() {
+                Some(entry) => entry,
+                None => self.poll(partition, next, deadline)?,
+            };
+            bytes += entry.record.len();
+            if bytes > bytes_max && !entries.is_empty() {
+                self.ahead = Some(entry);
+                break;
+            }
+            next = next.next();
+            entries.push(entry);
+        }
+        if next < end {
+            self.at = Some((partition, next));
+        } else {
+            self.leave()?;
+        }
+        Ok(entries)
+    }
+
+    fn go_to(&mut self, partition: PartitionId, from: Offset) -> Result<(), Failure> {
+        self.at = None;
+        self.ahead = None;
+        let mut place = TopicPartitionList::with_capacity(1);
+        place
+            .add_partition_offset(&self.topic, partition.0 as i32, Place::Offset(from.0 as i64))
+            .and_then(|()| self.consumer.assign(&place))
+            .map_err(|error| unavailable(error.to_string()))
+    }
+
+    /// At the end there is nothing to fetch ahead, and nobody to wait for.
+    fn leave(&mut self) -> Result<(), Failure> {
+        self.at = None;
+        self.consumer.unassign().map_err(|error| unavailable(error.to_string()))
+    }
+
+    /// The record at `expected`, and no other.
+    fn poll(
+        &self,
+        partition: PartitionId,
+        expected: Offset,
+        deadline: Instant,
+    ) -> Result<Entry, Failure> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let what = format!("nothing came from partition {partition} at {expected}");
+                return Err(unavailable(self.consumer.context().with_complaint(what)));
+            }
+            match self.consumer.poll(left.min(SERVED_EVERY)) {
+                None => {}
+                Some(Err(error)) => self.check(partition, expected, &error)?,
+                Some(Ok(message)) => {
+                    let offset = Offset(message.offset().max(0) as u64);
+                    // What a client fetched twice is dropped; what it skipped is not forgiven.
+                    if message.partition() as u32 != partition.0 || offset < expected {
+                        continue;
+                    }
+                    if offset > expected {
+                        let what = format!("the next record has offset {offset}");
+                        return Err(damaged(partition, expected, what));
+                    }
+                    let record = message.payload().map(Bytes::copy_from_slice).unwrap_or_default();
+                    return Ok(Entry { offset, record });
+                }
+            }
+        }
+    }
+
+    /// An error of the connection passes: the library tries again, up to the deadline.
+    fn check(&self, partition: PartitionId, at: Offset, error: &KafkaError) -> Result<(), Failure> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                Err(Failure::OutOfRange)
+            }
+            Some(
+                RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::BadCompression
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::Underflow
+                | RDKafkaErrorCode::NotImplemented,
+            ) => Err(damaged(partition, at, error.to_string())),
+            Some(
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::Fatal,
+            ) => Err(unavailable(self.consumer.context().explain(error))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unavailable(what: String) -> Failure {
+    Failure::Error(ReadError::Unavailable(what))
+}
+
+fn damaged(partition: PartitionId, at: Offset, what: String) -> Failure {
+    Failure::Error(ReadError::Damaged { partition, at, what })
+}
