@@ -10,4 +10,6 @@ pub mod blobs;
 mod folder;
 pub mod log;
 pub mod presence;
+#[cfg(all(test, feature = "runtime"))]
+mod servers;
 pub mod store;

@@ -7,6 +7,8 @@
 pub mod conformance;
 #[cfg(feature = "runtime")]
 pub mod files;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::ops::Range;
 

@@ -8,6 +8,8 @@
 pub mod conformance;
 #[cfg(feature = "runtime")]
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::time::Duration;
 
