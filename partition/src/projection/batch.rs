@@ -21,6 +21,8 @@ pub(super) struct Batch {
     pub(super) steps: usize,
     /// The bytes of their records.
     bytes: usize,
+    /// Its facts change no message: each message's row is written once.
+    only_new_messages: bool,
     /// The rows that have to be read first.
     pub(super) wanted: Vec<Key>,
     rows: IdMap<Key, BatchRow>,
@@ -46,6 +48,7 @@ impl Batch {
             partition,
             steps: 0,
             bytes: 0,
+            only_new_messages: false,
             wanted: Vec::new(),
             rows: id_map(0),
             freed: VecDeque::new(),
@@ -77,12 +80,13 @@ impl Batch {
     /// batch makes.
     fn want(&mut self, steps: &VecDeque<Step>) {
         let facts = || steps.iter().take(self.steps).filter_map(|step| step.fact.as_deref());
-        let mut any = false;
+        let mut none = true;
         for fact in facts() {
-            touches(fact, self.partition, &mut |touch| any |= touch.needs_row);
+            touches(fact, self.partition, &mut |touch| none &= !touch.needs_row);
         }
-        if !any {
-            return; // nothing but new messages, as most often
+        self.only_new_messages = none;
+        if none {
+            return; // as most often
         }
         let mut known: IdMap<Key, ()> = id_map(0);
         let mut wanted = Vec::new();
@@ -114,7 +118,7 @@ impl Batch {
     ) -> Result<Vec<Mutation>, Halt> {
         let mut writes = Writes::with_capacity(2 * self.steps, self.bytes);
         let mut changed: Vec<Key> = Vec::with_capacity(self.steps);
-        self.rows.reserve(self.steps);
+        self.rows.reserve(if self.only_new_messages { 0 } else { self.steps });
         for step in steps {
             let Some(fact) = &step.fact else { continue };
             let stamp = stamp(fact);
@@ -123,7 +127,7 @@ impl Batch {
                 if failed.is_some() {
                     return;
                 }
-                if is_written_once(&key) {
+                if self.is_written_once(&key) {
                     match project(fact, step.offset, &key, None) {
                         Ok(value) => {
                             writes.push(key, stamp, &value);
@@ -167,6 +171,12 @@ impl Batch {
         self.rows.get(key).map(|row| &row.row.value)
     }
 
+    /// Whether one fact of the batch alone writes the row under this key: it needs no folding.
+    const fn is_written_once(&self, key: &Key) -> bool {
+        matches!(key, Key::Event(..) | Key::Outbox { .. } | Key::Mention(..))
+            || (self.only_new_messages && matches!(key, Key::Message(..)))
+    }
+
     fn frees(&mut self, fact: &Fact, name: Option<&ChannelName>) {
         self.freed.extend(name.map(|name| (fact.channel, name.clone())));
     }
@@ -200,11 +210,6 @@ impl Writes {
         });
         rows.collect()
     }
-}
-
-/// Whether one fact alone writes the row under this key: it needs no folding.
-const fn is_written_once(key: &Key) -> bool {
-    matches!(key, Key::Event(..) | Key::Outbox { .. } | Key::Mention(..))
 }
 
 /// Whether somebody waits for what follows from this fact.
