@@ -13,10 +13,10 @@ run: ## Build and start everything in one process, data in ./chappe-data
 	@scripts/require cargo cc
 	$(CARGO) run --release --package chappe-server --bin chappe -- serve --channel general
 
-test: ## Everything that CI runs
-	@scripts/require cargo cc
+test: ## Everything that CI runs; starts the servers that are missing, and stops what it started
+	@scripts/require cargo cc $$(tests/services/services needs)
 	$(MAKE) check
-	$(CARGO) test --workspace --no-fail-fast
+	tests/services/services run $(CARGO) test --workspace --no-fail-fast
 	$(CARGO) doc --workspace --no-deps --quiet
 
 check: fmt clippy ## Format and lints
@@ -33,7 +33,7 @@ bench: ## Measure against bare programs; BENCH="--only fanout --quick" and the l
 	$(CARGO) run --quiet --release --package chappe-bench -- $(BENCH)
 
 services: ## Start Kafka, Cassandra, Redis and S3 for the tests, on loopback
-	@scripts/require java mvn python3 pip openssl redis flock setsid
+	@scripts/require $$(tests/services/services needs)
 	@tests/services/services up
 	@echo 'For a test by itself: eval "$$(tests/services/services env)"'
 
