@@ -1,6 +1,7 @@
 //! Tests against real Kafka nodes, three of them: `CHAPPE_TEST_KAFKA` says where.
 
 mod conformance;
+pub(crate) mod relay;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
