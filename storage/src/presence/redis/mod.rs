@@ -1,7 +1,8 @@
 //! The presence of a cluster: leases and users in Redis.
 //!
 //! ```text
-//!   {PREFIX}:leases       sorted set   gateway -> when its lease ends, in ms of the server's clock
+//!   {PREFIX}:leases       sorted set   gateway -> when its lease ends, in ms of the server's clock;
+//!                                      ends with the last of them
 //!   {PREFIX}:lease:G      string       the lease's token; ends with it
 //!   {PREFIX}:users:G      set          the gateway's users; ends with it
 //! ```
@@ -9,6 +10,9 @@
 //! All that a gateway wrote ends with its lease, by itself; there is nothing to reap. A user is
 //! online while he is in the set of any gateway, so a question costs the server one look for each
 //! gateway. What a gateway watches it remembers here, in its own process.
+//!
+//! The server is Redis 6.2 or newer, or Valkey, and must not evict keys (`noeviction`): users would
+//! be offline until their gateway's next lease.
 //!
 //! A lease has a token, drawn anew whenever one is begun, so that one begun by a call whose answer
 //! was lost is not taken for the one before it. Redis gone is an error within the time of a call;

@@ -22,4 +22,5 @@ end
 redis.call('ZADD', KEYS[1], ends_ms, ARGV[1])
 redis.call('PEXPIREAT', KEYS[2], ends_ms)
 redis.call('PEXPIREAT', KEYS[3], ends_ms)
+redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])
 return held and 1 or 0
