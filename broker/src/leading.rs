@@ -6,7 +6,7 @@ use std::{
 };
 
 use chappe_protocol::PartitionId;
-use chappe_uplink::{Generation, Response, Sender};
+use chappe_uplink::{Generation, Leading as Led, Response, Sender};
 use tokio::sync::watch;
 
 /// Bytes that a list of partitions may weigh on a pipe.
@@ -15,13 +15,15 @@ const LIST_WEIGHT: usize = 2_048;
 /// The partitions that are led here, and every pipe that wants to know.
 #[derive(Debug)]
 pub(crate) struct Leading {
+    /// How many the log has.
+    of: u32,
     partitions: Mutex<BTreeMap<PartitionId, Generation>>,
     count: watch::Sender<usize>,
 }
 
 impl Leading {
-    pub(crate) fn new() -> Self {
-        Self { partitions: Mutex::default(), count: watch::Sender::new(0) }
+    pub(crate) fn new(of: u32) -> Self {
+        Self { of, partitions: Mutex::default(), count: watch::Sender::new(0) }
     }
 
     /// A partition is led from now on, or no longer.
@@ -38,8 +40,9 @@ impl Leading {
     /// pipe hears is the truth. A pipe that cannot take it is about to end.
     pub(crate) fn tell(&self, pipe: &Sender<Response>) {
         let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = partitions.iter().map(|(id, generation)| (*id, *generation)).collect();
-        drop(pipe.send(Response::Leading(list), LIST_WEIGHT));
+        let leads = partitions.iter().map(|(id, generation)| (*id, *generation)).collect();
+        let led = Response::Leading(Led { partitions: self.of, leads });
+        drop(pipe.send(led, LIST_WEIGHT));
     }
 
     /// How many there are, as it changes.

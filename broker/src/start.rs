@@ -66,7 +66,7 @@ pub async fn start(
         partitions: log.partitions(),
         pipe_bytes_max: config.pipe_bytes_max,
         mailboxes,
-        leading: Leading::new(),
+        leading: Leading::new(log.partitions()),
         next_pipe: AtomicU64::new(1),
     });
     let (bytes_max, age_ms_max) = (config.unprojected_bytes_max, config.unprojected_age_ms_max);

@@ -15,7 +15,7 @@ pub(crate) fn of(response: &Response) -> usize {
         Response::Answer { result: Err(_), .. } => 0,
         Response::Signal(signal) => data_bytes(signal.data.as_ref()),
         Response::Heads(heads) => heads.heads.len() * 16,
-        Response::Leading(partitions) => partitions.len() * 24,
+        Response::Leading(leading) => leading.leads.len() * 24,
     }
 }
 

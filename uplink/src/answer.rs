@@ -40,8 +40,20 @@ pub enum Response {
     Signal(SignalTo),
     /// The heads of attached channels: a lost last event is noticed too. At least every 2 s.
     Heads(Heads),
-    /// The partitions that the other end leads; those left out it does not.
-    Leading(Vec<(PartitionId, Generation)>),
+    /// What is led behind the pipe. Told when a pipe opens and whenever it changes.
+    Leading(Leading),
+}
+
+/// The partitions that are led behind a pipe; those left out are not, for now.
+///
+/// To a partition that is new in it, or led by a newer leadership, nothing is attached yet; of one
+/// that has gone nothing is attached any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leading {
+    /// How many partitions the log has.
+    pub partitions: u32,
+    /// Who leads which.
+    pub leads: Vec<(PartitionId, Generation)>,
 }
 
 /// The answer to a request that was carried out.

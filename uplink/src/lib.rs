@@ -23,7 +23,8 @@ mod request;
 pub mod strain;
 
 pub use answer::{
-    Answer, Attached, EventsPage, Generation, Heads, Refusal, Resolved, Response, SignalTo, Start,
+    Answer, Attached, EventsPage, Generation, Heads, Leading, Refusal, Resolved, Response,
+    SignalTo, Start,
 };
 #[cfg(feature = "runtime")]
 pub use pipe::{Broker, Closed, Receiver, SendError, Sender, pipe};

@@ -49,6 +49,7 @@ pub fn pipe<T>(weight_max: usize) -> (Sender<T>, Receiver<T>) {
         closed: AtomicBool::new(false),
         senders: AtomicUsize::new(1),
         receiver: AtomicWaker::new(),
+        waits_for_room: AtomicWaker::new(),
     });
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
@@ -61,6 +62,8 @@ struct Shared<T> {
     closed: AtomicBool,
     senders: AtomicUsize,
     receiver: AtomicWaker,
+    /// The one task that waits for room.
+    waits_for_room: AtomicWaker,
 }
 
 impl<T> Shared<T> {
@@ -108,6 +111,28 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// The same as [`Sender::send`], but waits while the pipe is full, as a socket would. One task
+    /// at a time may wait for room in a pipe. Dropped while it waits, it has not sent.
+    pub async fn send_when_room(&self, item: T, weight: usize) -> Result<(), Closed> {
+        let mut waiting = Some(item);
+        let sent = poll_fn(|cx| {
+            // Registered before the try: room made in between wakes.
+            self.shared.waits_for_room.register(cx.waker());
+            let Some(item) = waiting.take() else { return Poll::Ready(Ok(())) };
+            match self.send_quietly(item, weight) {
+                Ok(()) => Poll::Ready(Ok(())),
+                Err(SendError::Closed(_)) => Poll::Ready(Err(Closed)),
+                Err(SendError::Full(item)) => {
+                    waiting = Some(item);
+                    Poll::Pending
+                }
+            }
+        });
+        sent.await?;
+        self.wake();
+        Ok(())
+    }
+
     /// Wakes the receiver for what was sent quietly.
     pub fn wake(&self) {
         self.shared.receiver.wake();
@@ -118,6 +143,7 @@ impl<T> Sender<T> {
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.receiver.wake();
+        self.shared.waits_for_room.wake();
     }
 
     /// Whether the pipe has ended.
@@ -179,6 +205,7 @@ impl<T> Receiver<T> {
         }));
         drop(items);
         self.shared.weight.fetch_sub(weight, Ordering::AcqRel);
+        self.shared.waits_for_room.wake();
         Poll::Ready(Ok(()))
     }
 }
@@ -187,6 +214,7 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.items().clear(); // nobody will take them
+        self.shared.waits_for_room.wake();
     }
 }
 
@@ -240,6 +268,24 @@ mod tests {
         assert_eq!(receiver.recv(&mut out, 8).await, Ok(()));
         assert_eq!(out, ['a']);
         assert!(sender.send('b', 6).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_sender_waits_for_room_and_hears_of_it_or_of_the_end() {
+        let (sender, mut receiver) = pipe(10);
+        assert!(sender.send('a', 6).is_ok());
+        let (other, last) = (sender.clone(), sender.clone());
+        let mut waiting = by_hand(async move { other.send_when_room('b', 6).await });
+        assert!(!waiting.poll() && !waiting.is_woken());
+        let mut out = Vec::new();
+        assert_eq!(receiver.recv(&mut out, 1).await, Ok(()));
+        assert!(waiting.is_woken() && waiting.poll());
+        assert_eq!(waiting.output, Some(Ok(())));
+        let mut waiting = by_hand(async move { last.send_when_room('c', 6).await });
+        assert!(!waiting.poll() && !waiting.is_woken());
+        drop(receiver);
+        assert!(waiting.is_woken() && waiting.poll());
+        assert_eq!(waiting.output, Some(Err(Closed)));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use crate::{Broker, Receiver, Request, Response, SendError, Sender, codec::Frame, pipe};
+use crate::{Broker, Receiver, Request, Response, Sender, codec::Frame, pipe};
 
 /// How bad the line is: `seed=7,delay_us=300,cut_one_in=500,lose_rev=9`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,6 @@ pub struct Strained {
 const LINE_BYTES_MAX: usize = 8 << 20;
 /// Frames taken at once.
 const BATCH: usize = 64;
-/// How often a full end is tried again: a pipe has no way to wait for room.
-const FULL_POLL: Duration = Duration::from_millis(1);
 
 impl Strained {
     /// Puts `inner` behind a line.
@@ -120,23 +118,11 @@ impl Line {
                     tracing::info!(rev = self.strain.lose_rev, "an event was lost on purpose");
                     continue;
                 }
-                if !deliver(to, decoded, bytes.len()).await {
+                if to.send_when_room(decoded, bytes.len()).await.is_err() {
                     return;
                 }
             }
         }
-    }
-}
-
-/// Sends, waiting while the other end is full as a socket would; false if it has ended.
-async fn deliver<T>(to: &Sender<T>, mut frame: T, weight: usize) -> bool {
-    loop {
-        match to.send(frame, weight) {
-            Ok(()) => return true,
-            Err(SendError::Closed(_)) => return false,
-            Err(SendError::Full(back)) => frame = back,
-        }
-        tokio::time::sleep(FULL_POLL).await;
     }
 }
 
@@ -160,7 +146,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Attach, Detach, Generation, Heads};
+    use crate::{Attach, Detach, Generation, Heads, SendError};
 
     /// Answers every attach with heads, so that something comes back.
     struct Echo;

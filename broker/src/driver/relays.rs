@@ -133,7 +133,7 @@ mod tests {
             partitions: 1,
             pipe_bytes_max: 1 << 20,
             mailboxes: vec![mailbox],
-            leading: Leading::new(),
+            leading: Leading::new(1),
             next_pipe: AtomicU64::new(1),
         });
         let inbox = Inbox::default();

@@ -1,22 +1,19 @@
 //! Keeping channels attached: after the pipe ended, after a leader changed, and not longer than
 //! somebody reads.
 
-use chappe_protocol::{PartitionId, Rev};
-use chappe_uplink::{Attach, Attached, Detach, Generation, Refusal, Request, Start};
+use std::collections::HashMap;
+
+use chappe_protocol::Rev;
+use chappe_uplink::{Attach, Attached, Detach, Generation, Leading, Refusal, Request, Start};
 
 use super::{Attachment, Hub, Notice, Phase};
 use crate::uplink::{Owner, back_off_ms};
 
 impl Hub {
-    /// A new pipe is open: everything is attached and asked again.
+    /// A new pipe is open: everything is asked again. Channels are attached when it says who leads
+    /// them.
     pub(crate) fn handle_open(&mut self) {
         self.uplink.handle_open();
-        let channels: Vec<u32> = self.channels.iter().map(|(index, _)| index as u32).collect();
-        for channel in channels {
-            if self.channels[channel as usize].has_readers() {
-                self.reattach(channel);
-            }
-        }
         let mut joins: Vec<u64> = self.joins.keys().copied().collect();
         joins.sort_unstable();
         for serial in joins {
@@ -29,6 +26,7 @@ impl Hub {
     /// is open.
     pub(crate) fn handle_end(&mut self) {
         self.uplink.handle_end();
+        self.leading.clear();
         for join in self.joins.values_mut() {
             join.token = 0;
         }
@@ -40,21 +38,28 @@ impl Hub {
         }
     }
 
-    /// The leaderships behind the pipe. A new one may not know what this pipe is attached to.
-    pub(crate) fn handle_leading(&mut self, leading: Vec<(PartitionId, Generation)>) {
-        let mut changed = false;
-        for (partition, generation) in leading {
-            self.note_incarnation(generation);
-            let before = self.leading.insert(partition, generation);
-            changed |= before.is_some_and(|before| before < generation);
-        }
-        if !changed {
+    /// The leaderships behind the pipe. A new one does not know what its predecessor was attached
+    /// to, and one that has gone tells nothing any more.
+    pub(crate) fn handle_leading(&mut self, leading: Leading) {
+        let Leading { partitions, leads } = leading;
+        let leads: HashMap<_, _> = leads.into_iter().collect();
+        leads.values().for_each(|generation| self.note_incarnation(*generation));
+        let before = std::mem::replace(&mut self.leading, leads);
+        if before == self.leading || partitions == 0 {
             return;
         }
         let channels: Vec<u32> = self.channels.iter().map(|(index, _)| index as u32).collect();
         for channel in channels {
-            if self.channels[channel as usize].attachment == Attachment::Attached {
-                self.reattach(channel);
+            let entry = &mut self.channels[channel as usize];
+            let partition = entry.id.partition(partitions);
+            match (before.get(&partition), self.leading.get(&partition)) {
+                (Some(old), Some(new)) if old >= new => {}
+                (_, Some(_)) if entry.has_readers() => self.reattach(channel),
+                (Some(_), None) => {
+                    entry.attachment = Attachment::None;
+                    self.note_idle(channel);
+                }
+                _ => {}
             }
         }
     }
@@ -68,6 +73,7 @@ impl Hub {
             Request::Attach(Attach { token, channel: id, caller: None, from })
         });
         if token != 0 {
+            metrics::counter!("chappe_gateway_reattaches_total").increment(1);
             entry.attachment = Attachment::Asked(token);
         }
     }

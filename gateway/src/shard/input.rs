@@ -1,7 +1,6 @@
 //! What a shard is fed by its pipe and by time.
 
-use chappe_protocol::PartitionId;
-use chappe_uplink::{Answer, Generation, Refusal, Response};
+use chappe_uplink::{Answer, Generation, Leading, Refusal, Response};
 
 use super::Shard;
 use crate::{
@@ -102,7 +101,7 @@ impl Shard {
         }
     }
 
-    fn handle_leading(&mut self, leading: Vec<(PartitionId, Generation)>) {
+    fn handle_leading(&mut self, leading: Leading) {
         let knew = self.desk.hub.incarnation().is_some();
         self.desk.hub.handle_leading(leading);
         if !knew {

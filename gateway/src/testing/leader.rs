@@ -13,8 +13,8 @@ use chappe_protocol::{
     reply::{Change, ChannelReply, ChannelsReply, HistoryReply, MembersReply, MyChannel},
 };
 use chappe_uplink::{
-    Action, Answer, Attached, Caller, Command, EventsPage, Generation, Heads, Read, ReadQuery,
-    Refusal, Request, Resolved, Response, SignalTo, Standing, Start,
+    Action, Answer, Attached, Caller, Command, EventsPage, Generation, Heads, Leading, Read,
+    ReadQuery, Refusal, Request, Resolved, Response, SignalTo, Standing, Start,
 };
 
 /// A leader of all channels.
@@ -144,7 +144,8 @@ impl ToyLeader {
     /// What it tells a pipe that was opened.
     pub fn handle_open(&mut self) -> Vec<Response> {
         self.attached.clear();
-        vec![Response::Leading(vec![(PartitionId(0), self.generation)])]
+        let leads = vec![(PartitionId(0), self.generation)];
+        vec![Response::Leading(Leading { partitions: 1, leads })]
     }
 
     /// The heads of attached channels.

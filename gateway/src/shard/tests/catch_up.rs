@@ -1,7 +1,7 @@
 //! Catching up: after an absence, after a loss on the way, after a reset.
 
-use chappe_protocol::{ChannelId, Incarnation, Rev, Seq};
-use chappe_uplink::{ReadQuery, Request};
+use chappe_protocol::{ChannelId, Incarnation, PartitionId, Rev, Seq};
+use chappe_uplink::{Generation, Leading, ReadQuery, Request, Response};
 use serde_json::json;
 
 use super::{CHANNEL, Rig, hello, resume};
@@ -254,6 +254,33 @@ fn a_new_leader_is_asked_for_what_the_old_one_was_attached_to() {
     assert_eq!(rig.revs(ada), [3]);
     rig.publish("x");
     assert_eq!(rig.revs(ada), [4]);
+}
+
+#[test]
+fn only_the_channels_of_a_partition_that_moved_are_attached_again() {
+    let mut rig = with_history(0);
+    let ada = rig.reader("ada");
+    let moved = CHANNEL.partition(64);
+    let old = rig.leader.generation;
+    let new = Generation { epoch: old.epoch + 1, ..old };
+    let led_by = |of_moved: Option<Generation>| {
+        let all = (0..64).map(PartitionId);
+        let all = all.map(|id| (id, if id == moved { of_moved } else { Some(old) }));
+        let leads = all.filter_map(|(id, generation)| Some((id, generation?))).collect();
+        vec![Response::Leading(Leading { partitions: 64, leads })]
+    };
+    rig.say(led_by(Some(old)));
+    rig.leader.asked.clear();
+    rig.say(led_by(None));
+    assert_eq!(rig.leader.asked, [], "nobody to ask");
+    rig.leader.generation = new;
+    rig.say(led_by(Some(new)));
+    let asked: Vec<_> = rig.leader.asked.iter().collect();
+    assert!(matches!(asked[..], [Request::Attach(attach)] if attach.channel == CHANNEL));
+    rig.say(led_by(Some(new)));
+    assert_eq!(rig.leader.asked.len(), 1, "nothing is new");
+    rig.publish("x");
+    assert_eq!(rig.revs(ada), [3]);
 }
 
 #[test]
