@@ -11,7 +11,7 @@ use super::connection::Connection;
 pub struct KafkaConfig {
     /// The cluster.
     pub connection: Connection,
-    /// The topic. It is made by `create`, never on the way.
+    /// The topic. It is made by [`create`](super::create), never on the way.
     pub topic: String,
     /// How many partitions the topic has.
     pub partitions: u32,

@@ -9,8 +9,8 @@
 //! A record's offset is Kafka's. They are dense because the topic is never compacted and nobody
 //! uses transactions on it; a reader that finds a gap says so and reads no further.
 //!
-//! What it refuses: a topic with another number of partitions, or none: it is made by `create`
-//! and judged by `check`, never on the way. What it does not do: decide who may append (ownership
+//! What it refuses: a topic with another number of partitions, or none: it is made by [`create`]
+//! and judged by [`check`], never on the way. What it does not do: decide who may append (ownership
 //! and the claims in the log do), or skip a record. Kafka's acknowledgement means that all in-sync
 //! replicas have the record in memory, not that it is on their disks.
 
@@ -19,6 +19,7 @@ mod asker;
 mod config;
 pub(crate) mod connection;
 mod ledger;
+mod preflight;
 mod producer;
 mod reader;
 #[cfg(test)]
@@ -39,6 +40,9 @@ use self::appender::KafkaAppender;
 use self::asker::Asker;
 pub use self::config::{KafkaConfig, OpenError};
 pub use self::connection::{Connection, Identity, Login, Mechanism, Tls};
+pub use self::preflight::{
+    Check, CreateError, Created, Finding, Genesis, Layout, Severity, check, create,
+};
 use self::reader::{Failure, Readers};
 use self::trim::Trims;
 use crate::log::{Acks, Appender, Bounds, Entry, Log, Offset, ReadError};

@@ -76,10 +76,7 @@ fn serve(
         let run = move || serve_commits(&topic, &held, &consumer);
         thread::Builder::new().name("kafka-commits".to_owned()).spawn(run)
     };
-    let commits = match commits {
-        Ok(commits) => commits,
-        Err(_) => return Some(KafkaError::Canceled),
-    };
+    let Ok(commits) = commits else { return Some(KafkaError::Canceled) };
     let mut fatal = None;
     while fatal.is_none() && !held.is_leaving() {
         // Nothing comes but events, which the membership serves.
