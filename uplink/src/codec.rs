@@ -24,6 +24,11 @@ pub trait Frame: Serialize + DeserializeOwned {
         Ok(rmp_serde::from_slice(bytes)?)
     }
 
+    /// Takes one frame from the beginning of `bytes`.
+    fn take(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self::deserialize(&mut rmp_serde::Deserializer::new(bytes))?)
+    }
+
     /// The revision of the event that this frame delivers, if it delivers one.
     fn event_rev(&self) -> Option<u64> {
         None

@@ -18,6 +18,8 @@ mod answer;
 pub mod codec;
 #[cfg(feature = "runtime")]
 mod pipe;
+#[cfg(feature = "runtime")]
+pub mod remote;
 mod request;
 #[cfg(feature = "runtime")]
 pub mod strain;

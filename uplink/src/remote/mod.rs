@@ -1,0 +1,21 @@
+//! The uplink between processes: brokers listen, gateways connect to all of them.
+//!
+//! A gateway's shard opens one pipe, as it does to a broker in its own process. Behind it stands a
+//! [`Remote`]: a connection to each broker, each of which says what it leads, and the routes that
+//! follow from that. On the broker's side every connection is a pipe of the broker in that
+//! process.
+
+mod listen;
+mod name;
+mod router;
+mod routes;
+mod tls;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use listen::listen;
+pub use router::Remote;
+pub use tls::{TlsError, TlsFiles};
+pub use wire::Patience;

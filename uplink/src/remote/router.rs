@@ -1,0 +1,334 @@
+//! The gateway's side: one pipe to the gateway, a connection to each broker.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, split},
+    net::TcpStream,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    Patience, TlsError, TlsFiles,
+    name::{Addresses, keep_resolved},
+    routes::{Node, Routes},
+    tls, wire,
+};
+use crate::{Broker, Receiver, Request, Response, SendError, Sender, pipe};
+
+/// The brokers of a cluster, as one.
+pub struct Remote {
+    addresses: watch::Receiver<Addresses>,
+    dialler: Arc<Dialler>,
+}
+
+impl Remote {
+    /// Connects to `brokers`, each `host:port`; a host may have several addresses, which may
+    /// change. Must be called within a tokio runtime that outlives it.
+    pub fn new(
+        brokers: Vec<String>,
+        tls: Option<&TlsFiles>,
+        patience: Patience,
+    ) -> Result<Self, TlsError> {
+        let tls = tls.map(TlsFiles::client).transpose()?.map(TlsConnector::from);
+        let (found, addresses) = watch::channel(Addresses::new());
+        tokio::spawn(keep_resolved(brokers, found));
+        Ok(Self { addresses, dialler: Arc::new(Dialler { tls, patience }) })
+    }
+}
+
+impl Broker for Remote {
+    fn open(&self) -> (Sender<Request>, Receiver<Response>) {
+        let (to_router, requests) = pipe(PIPE_BYTES_MAX);
+        let (responses, from_router) = pipe(PIPE_BYTES_MAX);
+        let (news, heard) = mpsc::channel(NEWS);
+        let router = Router {
+            addresses: self.addresses.clone(),
+            dialler: Arc::clone(&self.dialler),
+            routes: Routes::default(),
+            brokers: HashMap::new(),
+            next_node: 0,
+            requests,
+            responses,
+            news,
+            heard,
+            started: Instant::now(),
+        };
+        tokio::spawn(router.run());
+        (to_router, from_router)
+    }
+}
+
+/// Carries one gateway's pipe.
+struct Router {
+    addresses: watch::Receiver<Addresses>,
+    dialler: Arc<Dialler>,
+    routes: Routes,
+    brokers: HashMap<Node, BrokerAt>,
+    next_node: Node,
+    requests: Receiver<Request>,
+    responses: Sender<Response>,
+    news: mpsc::Sender<(Node, Opened)>,
+    heard: mpsc::Receiver<(Node, Opened)>,
+    started: Instant,
+}
+
+/// A broker that is connected to, or tried.
+struct BrokerAt {
+    address: SocketAddr,
+    open: Option<Opened>,
+    keeper: JoinHandle<()>,
+}
+
+/// The pipe of one connection.
+struct Opened {
+    requests: Sender<Request>,
+    responses: Receiver<Response>,
+}
+
+/// What a router wakes for.
+enum Wake {
+    /// The gateway asked something.
+    Requests,
+    /// A broker said something, or its connection ended.
+    Broker(Node, bool),
+    /// The gateway is gone.
+    End,
+}
+
+impl Router {
+    async fn run(mut self) {
+        self.follow_addresses();
+        let (mut requests, mut responses) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.addresses.changed() => match changed {
+                    Ok(()) => self.follow_addresses(),
+                    Err(_) => return,
+                },
+                Some((node, opened)) = self.heard.recv() => {
+                    if let Some(broker) = self.brokers.get_mut(&node) {
+                        tracing::info!(address = %broker.address, "connected to a broker");
+                        broker.open = Some(opened);
+                    }
+                }
+                wake = poll_fn(|cx| {
+                    poll(&mut self.requests, &mut self.brokers, cx, &mut requests, &mut responses)
+                }) => {
+                    match wake {
+                        Wake::Requests => self.send(&mut requests),
+                        Wake::Broker(node, true) => self.take(node, &mut responses),
+                        Wake::Broker(node, false) => self.lose(node),
+                        Wake::End => return,
+                    }
+                }
+            }
+            while let Some(response) = self.routes.poll_response() {
+                // Its weight was bounded where it came from; here it only passes.
+                if self.responses.send_when_room(response, RESPONSE_WEIGHT).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Connects to brokers that are new, and leaves those that are gone from the list and out of
+    /// reach. One that is gone from the list and answers is kept: it may be handing over.
+    fn follow_addresses(&mut self) {
+        let wanted = self.addresses.borrow_and_update().clone();
+        self.brokers
+            .retain(|_, broker| broker.open.is_some() || wanted.contains_key(&broker.address));
+        for (address, host) in wanted {
+            if self.brokers.values().any(|broker| broker.address == address) {
+                continue;
+            }
+            let node = self.next_node;
+            self.next_node += 1;
+            let dialler = Arc::clone(&self.dialler);
+            let keeper = tokio::spawn(dialler.keep_open(node, address, host, self.news.clone()));
+            self.brokers.insert(node, BrokerAt { address, open: None, keeper });
+        }
+    }
+
+    fn send(&mut self, requests: &mut Vec<Request>) {
+        let mut touched = Vec::new();
+        for request in requests.drain(..) {
+            let Some(node) = self.routes.route(self.now_ms(), &request) else { continue };
+            let Some(open) = self.brokers.get(&node).and_then(|broker| broker.open.as_ref()) else {
+                continue; // answered when its end is heard
+            };
+            match open.requests.send_quietly(request, REQUEST_WEIGHT) {
+                Ok(()) if touched.last() != Some(&node) => touched.push(node),
+                Ok(()) => {}
+                // A broker that takes nothing for so long is as good as gone.
+                Err(SendError::Full(_) | SendError::Closed(_)) => open.requests.close(),
+            }
+        }
+        for node in touched {
+            if let Some(open) = self.brokers.get(&node).and_then(|broker| broker.open.as_ref()) {
+                open.requests.wake();
+            }
+        }
+    }
+
+    fn take(&mut self, node: Node, responses: &mut Vec<Response>) {
+        let now_ms = self.now_ms();
+        for response in responses.drain(..) {
+            self.routes.handle_response(now_ms, node, response);
+        }
+    }
+
+    fn lose(&mut self, node: Node) {
+        let Some(broker) = self.brokers.get_mut(&node) else { return };
+        tracing::warn!(address = %broker.address, "the connection to a broker ended");
+        broker.open = None;
+        let is_wanted = self.addresses.borrow().contains_key(&broker.address);
+        if !is_wanted {
+            self.brokers.remove(&node);
+        }
+        self.routes.handle_ended(self.now_ms(), node);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+impl Drop for BrokerAt {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Looks at the gateway's pipe and at each broker's.
+fn poll(
+    from_gateway: &mut Receiver<Request>,
+    brokers: &mut HashMap<Node, BrokerAt>,
+    cx: &mut Context<'_>,
+    requests: &mut Vec<Request>,
+    responses: &mut Vec<Response>,
+) -> Poll<Wake> {
+    for (node, broker) in brokers {
+        let Some(open) = &mut broker.open else { continue };
+        match open.responses.poll_recv(cx, responses, BATCH) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Wake::Broker(*node, true)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Wake::Broker(*node, false)),
+            Poll::Pending => {}
+        }
+    }
+    match from_gateway.poll_recv(cx, requests, BATCH) {
+        Poll::Ready(Ok(())) => Poll::Ready(Wake::Requests),
+        Poll::Ready(Err(_)) => Poll::Ready(Wake::End),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// How brokers are connected to.
+struct Dialler {
+    tls: Option<TlsConnector>,
+    patience: Patience,
+}
+
+impl Dialler {
+    /// Keeps a connection to one broker open, and hands over the pipe of each new one.
+    async fn keep_open(
+        self: Arc<Self>,
+        node: Node,
+        address: SocketAddr,
+        host: String,
+        news: mpsc::Sender<(Node, Opened)>,
+    ) {
+        let mut pause = PAUSE_MIN;
+        let mut told = String::new();
+        loop {
+            match self.connect_and_carry(node, address, &host, &news).await {
+                Ok(()) => pause = PAUSE_MIN,
+                Err(error) => {
+                    // Said once, and again when the reason is another.
+                    let why = error.to_string();
+                    if why != told {
+                        tracing::warn!(%address, why, "no connection to a broker; trying on");
+                        told = why;
+                    }
+                    pause = (2 * pause).min(PAUSE_MAX);
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Ok once a connection was there and ended.
+    async fn connect_and_carry(
+        &self,
+        node: Node,
+        address: SocketAddr,
+        host: &str,
+        news: &mpsc::Sender<(Node, Opened)>,
+    ) -> io::Result<()> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        let connecting = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        };
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late())??;
+        let Some(tls) = &self.tls else { return self.carry(stream, node, news).await };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let shaking = timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await;
+        let stream = shaking.map_err(|_| late())?.map_err(tls::refused)?;
+        self.carry(stream, node, news).await
+    }
+
+    async fn carry<S>(
+        &self,
+        mut stream: S,
+        node: Node,
+        news: &mpsc::Sender<(Node, Opened)>,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        wire::greet(&mut stream, self.patience).await?;
+        let (from_broker, to_broker) = split(stream);
+        let (requests, outgoing) = pipe(PIPE_BYTES_MAX);
+        let (incoming, responses) = pipe(PIPE_BYTES_MAX);
+        if news.send((node, Opened { requests, responses })).await.is_err() {
+            return Ok(());
+        }
+        let ended = tokio::select! {
+            read = wire::read(from_broker, incoming, self.patience) => read,
+            written = wire::write(outgoing, to_broker, self.patience) => written,
+        };
+        if let Err(error) = ended {
+            tracing::info!(%error, "an uplink ended");
+        }
+        Ok(())
+    }
+}
+
+/// What may wait in each of a router's pipes.
+const PIPE_BYTES_MAX: usize = 8 << 20;
+/// Requests and responses are weighed where they begin; on their way each counts as so much.
+const REQUEST_WEIGHT: usize = 512;
+const RESPONSE_WEIGHT: usize = 512;
+/// Requests or responses taken at once.
+const BATCH: usize = 256;
+/// New connections that wait to be taken up.
+const NEWS: usize = 16;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,98 @@
+//! TLS between gateways and brokers: both show a certificate of the same authority.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+/// The files of one process, PEM. A process is both sides: a broker also connects to the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authority whose certificates the other side must show.
+    pub ca: PathBuf,
+    /// The chain that this side shows. A broker's must name the host that gateways connect to.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// One of them cannot be read, or holds something else.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+    /// They do not go together.
+    #[error("the certificate cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl TlsFiles {
+    /// What a side that connects needs.
+    pub(super) fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let (chain, key) = self.identity()?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(chain, key)
+            .map_err(unusable)?;
+        Ok(Arc::new(config))
+    }
+
+    /// What a side that listens needs. Who shows no certificate of the authority is refused.
+    pub(super) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let (chain, key) = self.identity()?;
+        let verifier =
+            WebPkiClientVerifier::builder(Arc::new(self.roots()?)).build().map_err(unusable)?;
+        let config = ServerConfig::builder()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(unusable)?;
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates(&self.ca)? {
+            roots.add(certificate).map_err(|error| self.failed(&self.ca, error))?;
+        }
+        Ok(roots)
+    }
+
+    fn identity(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|error| self.failed(&self.key, error))?;
+        Ok((self.certificates(&self.cert)?, key))
+    }
+
+    fn certificates(&self, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+            .map_err(|error| self.failed(path, error))?
+            .collect();
+        let chain = chain.map_err(|error| self.failed(path, error))?;
+        if chain.is_empty() {
+            return Err(self.failed(path, "no certificate in it"));
+        }
+        Ok(chain)
+    }
+
+    fn failed(&self, path: &PathBuf, what: impl ToString) -> TlsError {
+        TlsError::File { path: path.clone(), what: what.to_string() }
+    }
+}
+
+fn unusable(error: impl ToString) -> TlsError {
+    TlsError::Unusable(error.to_string())
+}
+
+/// A handshake that failed, as the error of a connection.
+pub(super) fn refused(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("TLS: {error}"))
+}
