@@ -3,7 +3,8 @@
 //! One client for all questions, each with a time limit. They block, so they are asked on threads
 //! that may.
 
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use chappe_protocol::PartitionId;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -45,13 +46,13 @@ impl Asker {
 
     /// What is known of the topic and of the nodes.
     pub(super) fn metadata(&self) -> Result<Metadata, String> {
-        self.answer(self.client.fetch_metadata(Some(&self.topic), self.timeout))
+        self.ask(|timeout| self.client.fetch_metadata(Some(&self.topic), timeout))
     }
 
     pub(super) fn bounds(&self, partition: PartitionId) -> Result<Bounds, String> {
-        let watermarks =
-            self.client.fetch_watermarks(&self.topic, partition.0 as i32, self.timeout);
-        let (start, end) = self.answer(watermarks)?;
+        let (start, end) = self.ask(|timeout| {
+            self.client.fetch_watermarks(&self.topic, partition.0 as i32, timeout)
+        })?;
         let (Ok(start), Ok(end)) = (u64::try_from(start), u64::try_from(end)) else {
             return Err(format!("partition {partition} is said to go from {start} to {end}"));
         };
@@ -71,7 +72,7 @@ impl Asker {
             let added = list.add_partition_offset(&self.topic, partition.0 as i32, place);
             added.map_err(|error| error.to_string())?;
         }
-        let found = self.answer(self.client.offsets_for_times(list, self.timeout))?;
+        let found = self.ask(|timeout| self.client.offsets_for_times(list.clone(), timeout))?;
         let of = |partition: &PartitionId| {
             let found = found.find_partition(&self.topic, partition.0 as i32);
             let found = found.ok_or_else(|| format!("no answer for partition {partition}"))?;
@@ -85,17 +86,48 @@ impl Asker {
         partitions.iter().map(of).collect()
     }
 
-    /// Lets the client say what it has to say, and explains an error by it.
-    fn answer<T>(&self, answer: Result<T, KafkaError>) -> Result<T, String> {
-        // Its queue grows with every line that nobody takes. Messages never come: it reads nothing.
-        for _ in 0..EVENTS_MAX {
-            if self.client.poll(Duration::ZERO).is_none() {
-                break;
+    /// Asks until there is an answer, or the time is over. While the nodes change, the library
+    /// gives questions up that another node would answer.
+    fn ask<T>(&self, question: impl Fn(Duration) -> Result<T, KafkaError>) -> Result<T, String> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = question(left);
+            // Its queue grows with every line that nobody takes. Messages never come: it reads
+            // nothing. (That there is no message does not mean that there was no event.)
+            for _ in 0..EVENTS_MAX {
+                drop(self.client.poll(Duration::ZERO));
+            }
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) if passes(&error) && left > AGAIN_AFTER => sleep(AGAIN_AFTER),
+                Err(error) => return Err(self.client.context().explain(&error)),
             }
         }
-        answer.map_err(|error| self.client.context().explain(&error))
     }
 }
 
+/// Whether another try may bring an answer.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::DestroyBroker
+                | RDKafkaErrorCode::BrokerDestroy
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::WaitingForCoordinator
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::OffsetNotAvailable
+                | RDKafkaErrorCode::NetworkException
+        )
+    )
+}
+
+/// A question is asked again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Events that are served after a question.
 const EVENTS_MAX: usize = 64;

@@ -118,7 +118,10 @@ impl Judge<'_> {
         if least < 3 || least == min_insync {
             let must_be =
                 "with 3, one more than must be in sync, a node can fail and appends go on";
-            let mend = self.reassign(3.max(min_insync + 1));
+            let mend = match least < 3 {
+                true => self.reassign(3.max(min_insync + 1)),
+                false => self.alter("min.insync.replicas", &(least - 1).to_string()),
+            };
             let finding = self.refuse(Check::Replication, is, must_be.to_owned(), mend);
             return Some(Finding { severity: Severity::Warn, ..finding });
         }

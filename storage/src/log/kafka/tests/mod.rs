@@ -1,12 +1,17 @@
 //! Tests against real Kafka nodes, three of them: `CHAPPE_TEST_KAFKA` says where.
 
 mod conformance;
+mod faults;
+mod log;
+mod preflight;
 pub(crate) mod relay;
+mod security;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::connection::{Connection, Voice};
 use super::{KafkaConfig, KafkaLog};
@@ -30,20 +35,38 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}-{now:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Held by a test that needs all nodes to be well. Once a test: whoever asks twice may wait for a
+/// test that waits for him.
+pub(crate) async fn calm() -> RwLockReadGuard<'static, ()> {
+    NODES.read().await
+}
+
+/// Held by a test that kills nodes.
+pub(crate) async fn storm() -> RwLockWriteGuard<'static, ()> {
+    NODES.write().await
+}
+
+static NODES: RwLock<()> = RwLock::const_new(());
+
 /// A topic of a test, gone at its end.
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) partitions: u32,
+    _calm: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Topic {
-    /// As it should be.
+    /// For a test that has one, and needs all nodes to be well.
     pub(crate) async fn new(partitions: u32) -> Self {
-        Self::with(partitions, 3, &[("message.timestamp.type", "LogAppendTime")]).await
+        let calm = calm().await;
+        let mut topic =
+            Self::with(partitions, 3, &[("message.timestamp.type", "LogAppendTime")]).await;
+        topic._calm = Some(calm);
+        topic
     }
 
     pub(crate) async fn with(partitions: u32, replicas: i32, settings: &[(&str, &str)]) -> Self {
-        let this = Self { name: unique("chappe-test"), partitions };
+        let this = Self::named(partitions);
         let replication = TopicReplication::Fixed(replicas);
         let mut topic = NewTopic::new(&this.name, partitions as i32, replication);
         for (key, value) in settings {
@@ -63,7 +86,7 @@ impl Topic {
 
     /// A topic that somebody else makes.
     pub(crate) fn named(partitions: u32) -> Self {
-        Self { name: unique("chappe-test"), partitions }
+        Self { name: unique("chappe-test"), partitions, _calm: None }
     }
 
     pub(crate) fn config(&self) -> KafkaConfig {
