@@ -7,6 +7,8 @@ use chappe_partition::{Bounds, Leadership};
 pub struct Config {
     /// Threads that lead partitions, at least one; each leads every so-manieth.
     pub threads: usize,
+    /// Where this process can be reached, for people who read its claims in the log.
+    pub address: String,
     /// What proves that a partition is led: the lock on an embedded log, or a lease.
     pub leadership: Leadership,
     /// The bounds of each partition.
@@ -27,6 +29,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             threads: 1,
+            address: "local".to_owned(),
             leadership: Leadership::Lock,
             bounds: Bounds::default(),
             unprojected_bytes_max: 256 << 20,

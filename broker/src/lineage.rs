@@ -26,6 +26,9 @@ pub enum LineageError {
          away to begin anew"
     )]
     LogMissing(Lineage),
+    /// There is neither, and to make them is an operator's act.
+    #[error("the log and the store are empty: `chappe log create` makes them one")]
+    NotCreated,
     /// The log knows a store that is not there.
     #[error(
         "the store is empty, but log {0} has records: restore the store, or move the log away to \
@@ -76,6 +79,15 @@ struct LineageRow {
     partitions: u32,
 }
 
+/// What becomes of a log and a store that are both empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// They are made one. Only where no other process may do so at the same time.
+    Make,
+    /// They are refused.
+    Refuse,
+}
+
 /// How long the genesis records may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -83,12 +95,17 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) async fn open(
     log: &Arc<dyn Log>,
     store: &Arc<dyn Store>,
+    when_empty: WhenEmpty,
 ) -> Result<Assignment, LineageError> {
     let genesis = Found::read(log).await?;
     let row = store.claimed(UniqueKey::Lineage).await?.map(|bytes| decode(&bytes)).transpose()?;
     match (row, genesis.lineage) {
+        (None, None) if when_empty == WhenEmpty::Refuse => Err(LineageError::NotCreated),
         (None, None) => create(log, store, Lineage(random()), &genesis).await,
         // A crash came between the first genesis record and the row: the creation goes on.
+        (None, Some(_)) if !genesis.used && when_empty == WhenEmpty::Refuse => {
+            Err(LineageError::NotCreated)
+        }
         (None, Some(lineage)) if !genesis.used => create(log, store, lineage, &genesis).await,
         (None, Some(lineage)) => Err(LineageError::StoreMissing(lineage)),
         (Some(row), None) if genesis.empty == log.partitions() && !genesis.trimmed => {

@@ -7,6 +7,7 @@ use std::sync::{
 
 use chappe_partition::PipeId;
 use chappe_protocol::PartitionId;
+use chappe_storage::ownership::Change;
 use chappe_uplink::{Broker, Receiver, Request, Response, Sender, pipe};
 use tokio::sync::mpsc;
 
@@ -33,6 +34,8 @@ pub(crate) enum Mail {
     Opened { pipe: PipeId, responses: Sender<Response>, requests: Option<Receiver<Request>> },
     /// A pipe has ended.
     Closed(PipeId),
+    /// What became of the ownership of one of its partitions.
+    Ownership(Change),
     /// Requests of a pipe whose home is another driver.
     Requests(PipeId, Vec<Request>),
 }

@@ -7,9 +7,14 @@ use std::{
     thread,
 };
 
-use chappe_partition::{Assignment, Config as PartitionConfig, Partition};
+use chappe_partition::{Config as PartitionConfig, Partition};
 use chappe_protocol::{Incarnation, PartitionId};
-use chappe_storage::{log::Log, store::Store};
+use chappe_storage::{
+    log::Log,
+    ownership::{All, Change, Changes, Ownership},
+    store::Store,
+};
+use chappe_uplink::Broker;
 use tokio::{
     runtime,
     sync::{mpsc, watch},
@@ -17,9 +22,8 @@ use tokio::{
 };
 
 use crate::{
-    Config, LineageError, LocalBroker,
+    Config, LineageError, LocalBroker, WhenEmpty,
     budget::Budget,
-    clock::now,
     driver::{Driver, Seat},
     leading::Leading,
     lineage,
@@ -41,24 +45,52 @@ pub enum StartError {
 }
 
 /// A running broker. Dropping it stops it without waiting for that.
-#[derive(Debug)]
 pub struct Running {
     incarnation: Incarnation,
     partitions: usize,
     leading: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
+    ownership: Arc<dyn Ownership>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// Starts a broker that leads all partitions of `log`.
+/// What a broker stands on.
+pub struct Parts {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Which partitions are this process's to lead.
+    pub ownership: Arc<dyn Ownership>,
+    /// What becomes of that.
+    pub changes: Changes,
+    /// The way to the leaders of inboxes; none when this process leads everything.
+    pub inboxes: Option<Arc<dyn Broker>>,
+    /// What becomes of a log and a store that are new.
+    pub when_empty: WhenEmpty,
+}
+
+impl Parts {
+    /// Of a process that has log and store to itself and leads everything.
+    pub fn alone(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Self {
+        let (all, changes) = All::new(log.partitions());
+        let ownership = Arc::new(all);
+        Self { log, store, ownership, changes, inboxes: None, when_empty: WhenEmpty::Make }
+    }
+}
+
+/// Makes a log and a store one, if both are new; else checks that they are. Only one process may
+/// do so at a time.
+pub async fn create(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Result<Incarnation, LineageError> {
+    Ok(lineage::open(&log, &store, WhenEmpty::Make).await?.incarnation)
+}
+
+/// Starts a broker, which leads the partitions that are given to it.
 ///
 /// Call it within a tokio runtime; the broker's own threads do not use that one.
-pub async fn start(
-    config: Config,
-    log: Arc<dyn Log>,
-    store: Arc<dyn Store>,
-) -> Result<(LocalBroker, Running), StartError> {
-    let assignment = lineage::open(&log, &store).await?;
+pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running), StartError> {
+    let Parts { log, store, ownership, changes, inboxes, when_empty } = parts;
+    let assignment = lineage::open(&log, &store, when_empty).await?;
     let drivers = config.threads.clamp(1, log.partitions() as usize);
     let (mailboxes, mails): (Vec<_>, Vec<_>) =
         (0..drivers).map(|_| mpsc::channel::<Mail>(MAILBOX)).unzip();
@@ -77,23 +109,23 @@ pub async fn start(
         partitions: log.partitions() as usize,
         leading: shared.leading.count(),
         stop,
+        ownership: Arc::clone(&ownership),
         threads: Vec::with_capacity(drivers),
     };
+    let relays = inboxes.unwrap_or_else(|| Arc::new(LocalBroker::new(Arc::clone(&shared))));
+    tokio::spawn(hand_out(changes, Arc::clone(&shared)));
     let leader = lineage::random() as u64;
     for (index, mail) in mails.into_iter().enumerate() {
         let seat = Seat {
             index,
-            partitions: partitions_of(
-                index,
-                drivers,
-                &config,
-                leader,
-                log.partitions(),
-                assignment,
-            ),
+            partitions: partitions_of(index, drivers, &config, leader, log.partitions()),
             log: Arc::clone(&log),
             store: Arc::clone(&store),
             store_calls_max: config.store_calls_max,
+            ownership: Arc::clone(&ownership),
+            assignment,
+            leadership: config.leadership,
+            relays: Arc::clone(&relays),
             mail,
             shared: Arc::clone(&shared),
             budget: Arc::clone(&budget),
@@ -104,31 +136,39 @@ pub async fn start(
     Ok((LocalBroker::new(shared), running))
 }
 
-/// The partitions of one thread, told to lead.
+/// The partitions of one thread.
 fn partitions_of(
     index: usize,
     drivers: usize,
     config: &Config,
     leader: u64,
     partitions: u32,
-    assignment: Assignment,
 ) -> Vec<Partition> {
     let of_thread = (index as u32..partitions).step_by(drivers).map(PartitionId);
-    of_thread
-        .map(|id| {
-            let mut partition = Partition::new(PartitionConfig {
-                id,
-                partitions,
-                leader,
-                address: "local".to_owned(),
-                leadership: config.leadership,
-                seed: lineage::random() as u64,
-                bounds: config.bounds.clone(),
-            });
-            partition.handle_assigned(now(), assignment);
-            partition
+    let partition = |id| {
+        Partition::new(PartitionConfig {
+            id,
+            partitions,
+            leader,
+            address: config.address.clone(),
+            leadership: config.leadership,
+            seed: lineage::random() as u64,
+            bounds: config.bounds.clone(),
         })
-        .collect()
+    };
+    of_thread.map(partition).collect()
+}
+
+/// Tells each thread what becomes of its partitions.
+async fn hand_out(mut changes: Changes, shared: Arc<Shared>) {
+    while let Some(change) = changes.recv().await {
+        let (Change::Assigned(id) | Change::Revoked(id) | Change::Lost(id)) = change;
+        let driver = id.0 as usize % shared.mailboxes.len();
+        // Fails only when that thread is gone, and then the process is ending.
+        if shared.mailboxes[driver].send(Mail::Ownership(change)).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn run_on_thread(seat: Seat) -> io::Result<thread::JoinHandle<()>> {
@@ -149,6 +189,17 @@ impl Running {
         let mut leading = self.leading.clone();
         // An error means that the broker is gone; then there is nothing to wait for.
         drop(leading.wait_for(|count| *count == self.partitions).await);
+    }
+
+    /// Leads this many partitions, as it changes.
+    pub fn leading(&self) -> watch::Receiver<usize> {
+        self.leading.clone()
+    }
+
+    /// Gives up all partitions to other processes, each with its hand-over. Then
+    /// [`Running::stop`] has little left to do.
+    pub async fn leave(&self) {
+        self.ownership.leave().await;
     }
 
     /// Hands everything over, lets the projection catch up for a while, and ends the threads.

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use chappe_broker::{Config, LocalBroker, Running, start};
+use chappe_broker::{Config, LocalBroker, Parts, Running, start};
 use chappe_protocol::{
     ChannelId, ChannelName, EventBody, Nonce, Rev, Seq, SessionId, Text, UserId,
     command::{CreateChannel, History, MarkRead, Publish},
@@ -148,7 +148,8 @@ fn history() -> ReadQuery {
 async fn run(dir: &Path) -> (LocalBroker, Running) {
     let log = SegmentLog::open(&dir.join("log"), PARTITIONS, SegmentConfig::default()).unwrap();
     let store = LsmStore::open(dir.join("store")).unwrap();
-    let started = start(Config::default(), Arc::new(log), Arc::new(store)).await.unwrap();
+    let started =
+        start(Config::default(), Parts::alone(Arc::new(log), Arc::new(store))).await.unwrap();
     timeout(WAIT, started.1.leads_all()).await.expect("all partitions are led");
     started
 }

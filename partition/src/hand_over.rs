@@ -23,6 +23,14 @@ impl Partition {
         }
     }
 
+    /// The partition is another's to lead already: there is nothing to hand over.
+    pub fn handle_lost(&mut self, now: Now) {
+        match self.phase {
+            Phase::Idle | Phase::Halted(_) => {}
+            _ => self.let_go(now),
+        }
+    }
+
     /// Closes the partition for clients (stage 1) or for every fact (stage 2), or opens it again
     /// (stage 0). Says whether the record could be offered: it leads, and nothing is on offer.
     pub fn handle_seal(&mut self, now: Now, stage: u8) -> bool {

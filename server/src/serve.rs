@@ -218,7 +218,8 @@ async fn start_broker(config: &Config, data: &DataDir) -> anyhow::Result<(LocalB
         unprojected_age_ms_max: config.broker.unprojected_age_max.as_millis() as u64,
         ..chappe_broker::Config::default()
     };
-    Ok(chappe_broker::start(broker, Arc::new(log), Arc::new(store)).await?)
+    let parts = chappe_broker::Parts::alone(Arc::new(log), Arc::new(store));
+    Ok(chappe_broker::start(broker, parts).await?)
 }
 
 /// The broker as the gateway reaches it: directly, or for tests behind a bad line.

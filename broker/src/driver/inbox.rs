@@ -5,7 +5,8 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 use chappe_partition::{Outcome, PipeId, StoreFound};
 use chappe_protocol::PartitionId;
 use chappe_storage::{
-    log::{Bounds, Entry, ReadError},
+    log::{Bounds, Entry, Offset, ReadError},
+    ownership::{Change, CommitError},
     store::{Claimed, StoreError},
 };
 use chappe_uplink::{Receiver, Request, Response, Sender};
@@ -29,6 +30,10 @@ pub(super) enum Input {
     Written(PartitionId, u64, Result<(), StoreError>),
     /// What became of a name.
     NameClaimed(PartitionId, u64, Result<Claimed, StoreError>),
+    /// What became of the ownership of a partition.
+    Ownership(Change),
+    /// What became of a commit of the offset.
+    Committed(PartitionId, Result<Offset, CommitError>),
     /// What became of a relayed fact.
     Relayed(PartitionId, u64, Outcome),
 }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod inbox;
+mod owned;
 mod pipes;
 mod relays;
 
@@ -16,12 +17,14 @@ use std::{
     time::Duration,
 };
 
-use chappe_partition::{Action, Partition};
+use chappe_partition::{Action, Assignment, Leadership, Now, Partition};
 use chappe_protocol::PartitionId;
 use chappe_storage::{
     log::{Acked, Acks, Appender, Log},
+    ownership::{Change, Ownership},
     store::Store,
 };
+use chappe_uplink::Broker;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::{Instant, sleep_until},
@@ -30,13 +33,14 @@ use tokio::{
 use self::{
     calls::Calls,
     inbox::{Inbox, Input},
+    owned::Owned,
     pipes::Pipes,
     relays::Relays,
 };
 use crate::{
     budget::Budget,
     clock::now,
-    local::{LocalBroker, Mail, Shared},
+    local::{Mail, Shared},
 };
 
 /// How long the projection may go on after everything was handed over.
@@ -49,6 +53,11 @@ pub(crate) struct Seat {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) store_calls_max: usize,
+    pub(crate) ownership: Arc<dyn Ownership>,
+    pub(crate) assignment: Assignment,
+    pub(crate) leadership: Leadership,
+    /// The way to the leaders of inboxes.
+    pub(crate) relays: Arc<dyn Broker>,
     pub(crate) mail: mpsc::Receiver<Mail>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) budget: Arc<Budget>,
@@ -71,6 +80,7 @@ pub(crate) struct Driver {
     calls: Calls,
     pipes: Pipes,
     relays: Relays,
+    owned: Owned,
     shared: Arc<Shared>,
     budget: Arc<Budget>,
     backlog_bytes: usize,
@@ -83,12 +93,11 @@ pub(crate) struct Driver {
 impl Driver {
     /// Takes the seat. Must be called within the local task set that will run it.
     pub(crate) fn new(seat: Seat) -> Self {
-        let Seat { index, partitions, log, store, store_calls_max, mail, shared, budget, stop } =
-            seat;
+        let Seat { index, partitions, log, store, store_calls_max, mail, .. } = seat;
+        let Seat { shared, budget, stop, ownership, assignment, leadership, relays, .. } = seat;
         let inbox = Inbox::default();
         let permits = Rc::new(Semaphore::new(store_calls_max));
         let (appender, acks) = log.appender();
-        let broker = LocalBroker::new(Arc::clone(&shared));
         tokio::task::spawn_local(pipes::read_mail(mail, inbox.clone()));
         Self {
             index,
@@ -100,7 +109,8 @@ impl Driver {
             acks,
             calls: Calls { log, store, inbox: inbox.clone(), permits },
             pipes: Pipes::new(index, Arc::clone(&shared), inbox.clone()),
-            relays: Relays::new(broker, inbox.clone()),
+            relays: Relays::new(relays, inbox.clone()),
+            owned: Owned::new(ownership, assignment, leadership, inbox.clone()),
             inbox,
             inputs: VecDeque::new(),
             shared,
@@ -169,6 +179,12 @@ impl Driver {
                     let partition = self.shared.partition_of(&request);
                     self.touch(partition).handle_request(now, pipe, request);
                 }
+                Input::Ownership(change) => self.take_change(now, change),
+                Input::Committed(id, outcome) => {
+                    if self.owned.committed(id, outcome) {
+                        self.claim_again(now, id);
+                    }
+                }
                 Input::Bounds(id, token, bounds) => {
                     self.touch(id).handle_bounds(now, token, bounds);
                 }
@@ -186,6 +202,35 @@ impl Driver {
             }
         }
         self.inputs = inputs;
+    }
+
+    fn take_change(&mut self, now: Now, change: Change) {
+        let assignment = self.owned.assignment;
+        match change {
+            // Told to stop, it takes nothing up any more: what it owns is about to be given up.
+            Change::Assigned(id) if self.stop_at_ms.is_none() => {
+                self.owned.gain(id);
+                self.touch(id).handle_assigned(now, assignment);
+            }
+            Change::Assigned(_) => {}
+            Change::Revoked(id) => {
+                self.owned.lose(id);
+                self.touch(id).handle_revoked(now);
+            }
+            Change::Lost(id) => {
+                self.owned.lose(id);
+                self.touch(id).handle_lost(now);
+            }
+        }
+    }
+
+    /// A deposed leader whose ownership was proved after the deposition goes on.
+    fn claim_again(&mut self, now: Now, id: PartitionId) {
+        let assignment = self.owned.assignment;
+        let index = self.index_of(id);
+        if self.owned.may_claim_again(&self.partitions[index], now) {
+            self.touch(id).handle_assigned(now, assignment);
+        }
     }
 
     fn tick(&mut self) {
@@ -241,7 +286,10 @@ impl Driver {
                 self.shared.leading.set(id, generation);
                 self.pipes.tell_leading();
             }
-            Action::HandedOver => self.handed_over += 1,
+            Action::HandedOver => {
+                self.owned.release(id);
+                self.handed_over += 1;
+            }
             Action::Halted(halt) => {
                 metrics::counter!("chappe_broker_halted_partitions_total").increment(1);
                 tracing::error!(partition = %id, %halt, "the partition stopped for good");
@@ -260,13 +308,18 @@ impl Driver {
     }
 
     fn touch(&mut self, partition: PartitionId) -> &mut Partition {
-        let index = partition.0 as usize / self.shared.mailboxes.len();
+        let index = self.index_of(partition);
         self.touched.insert(index);
         &mut self.partitions[index]
     }
 
+    fn index_of(&self, partition: PartitionId) -> usize {
+        partition.0 as usize / self.shared.mailboxes.len()
+    }
+
     /// Tells the process's budget what the store lacks, and the cores what the budget says.
     fn report(&mut self) {
+        self.owned.look(&self.partitions, now());
         let (mut bytes, mut oldest_ms) = (0, None::<u64>);
         for partition in &self.partitions {
             let (of_partition, since_ms) = partition.unprojected();

@@ -91,6 +91,7 @@ pub(super) async fn read_mail(mut mail: mpsc::Receiver<Mail>, inbox: Inbox) {
                 inbox.push(Input::Opened(pipe, responses, requests));
             }
             Mail::Closed(pipe) => inbox.push(Input::Closed(pipe)),
+            Mail::Ownership(change) => inbox.push(Input::Ownership(change)),
             Mail::Requests(pipe, requests) => {
                 inbox.push_requests(pipe, requests.into_iter()).await;
             }

@@ -1,6 +1,6 @@
 //! Relayed facts on their way to the leaders of inboxes, through a pipe like a gateway's.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use chappe_partition::Outcome;
 use chappe_protocol::{PartitionId, Retry};
@@ -8,7 +8,6 @@ use chappe_uplink::{Broker, Command, Receiver, Refusal, Request, Response, Sende
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::inbox::{Inbox, Input};
-use crate::local::LocalBroker;
 
 /// What a command weighs on the pipe: it carries ids alone.
 const COMMAND_WEIGHT: usize = 256;
@@ -16,7 +15,7 @@ const BATCH: usize = 256;
 
 /// The way to the inboxes.
 pub(super) struct Relays {
-    broker: LocalBroker,
+    broker: Arc<dyn Broker>,
     inbox: Inbox,
     line: Option<Line>,
     next: u64,
@@ -34,7 +33,7 @@ struct Line {
 type Open = Rc<RefCell<HashMap<u64, (PartitionId, u64)>>>;
 
 impl Relays {
-    pub(super) const fn new(broker: LocalBroker, inbox: Inbox) -> Self {
+    pub(super) const fn new(broker: Arc<dyn Broker>, inbox: Inbox) -> Self {
         Self { broker, inbox, line: None, next: 0 }
     }
 
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         leading::Leading,
-        local::{Mail, Shared},
+        local::{LocalBroker, Mail, Shared},
     };
 
     fn command() -> Box<Command> {
@@ -137,7 +136,7 @@ mod tests {
             next_pipe: AtomicU64::new(1),
         });
         let inbox = Inbox::default();
-        let mut relays = Relays::new(LocalBroker::new(shared), inbox.clone());
+        let mut relays = Relays::new(Arc::new(LocalBroker::new(shared)), inbox.clone());
         let script = async {
             relays.send(PartitionId(0), 1, command());
             let Ok(Mail::Opened { responses, requests, .. }) = mail.try_recv() else {

@@ -107,6 +107,21 @@ fn a_deposed_leader_that_is_not_assigned_again_lets_its_driver_sleep() {
 }
 
 #[test]
+fn a_partition_that_was_lost_is_let_go_at_once_and_may_be_assigned_again() {
+    let mut world = World::clustered(1);
+    let (ann, channel) = begin(&mut world);
+    world.nodes[0].held = true;
+    ann.publish(&mut world, "a", channel, "a");
+    let now = world.now(0);
+    world.nodes[0].cores[0].handle_lost(now);
+    assert_eq!(world.core(0).standing(), Standing::Idle);
+    world.nodes[0].held = false;
+    world.assign(0);
+    world.pass(10_000);
+    assert_eq!(world.core(0).standing(), Standing::Leading);
+}
+
+#[test]
 fn what_was_projected_while_a_page_was_read_is_forgotten() {
     let mut world = World::embedded();
     let (ann, channel) = with_a_page_under_way(&mut world);

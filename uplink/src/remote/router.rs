@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
     net::TcpStream,
+    runtime::Handle,
     sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, timeout},
@@ -30,6 +31,8 @@ use crate::{Broker, Receiver, Request, Response, SendError, Sender, pipe};
 
 /// The brokers of a cluster, as one.
 pub struct Remote {
+    /// Where its tasks run: whoever opens a pipe may have a runtime without sockets.
+    runtime: Handle,
     addresses: watch::Receiver<Addresses>,
     dialler: Arc<Dialler>,
 }
@@ -44,8 +47,9 @@ impl Remote {
     ) -> Result<Self, TlsError> {
         let tls = tls.map(TlsFiles::client).transpose()?.map(TlsConnector::from);
         let (found, addresses) = watch::channel(Addresses::new());
-        tokio::spawn(keep_resolved(brokers, found));
-        Ok(Self { addresses, dialler: Arc::new(Dialler { tls, patience }) })
+        let runtime = Handle::current();
+        runtime.spawn(keep_resolved(brokers, found));
+        Ok(Self { runtime, addresses, dialler: Arc::new(Dialler { tls, patience }) })
     }
 }
 
@@ -66,7 +70,7 @@ impl Broker for Remote {
             heard,
             started: Instant::now(),
         };
-        tokio::spawn(router.run());
+        self.runtime.spawn(router.run());
         (to_router, from_router)
     }
 }
