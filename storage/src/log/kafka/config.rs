@@ -21,7 +21,9 @@ pub struct KafkaConfig {
     pub record_bytes_max: u32,
     /// What one appender may have in flight: records, with 64 bytes added for each.
     pub bytes_in_flight_max: usize,
-    /// How long a record waits for others to share its request.
+    /// How long a record waits for others to share its request. On three nodes that share two
+    /// cores, 2 ms took a millisecond more than none with one record in flight, and acknowledged
+    /// half again to three times as many with 32 and 256.
     pub linger: Duration,
     /// After this a record that was not acknowledged is in doubt.
     pub message_timeout: Duration,
@@ -46,7 +48,7 @@ impl KafkaConfig {
             group: "chappe".to_owned(),
             record_bytes_max: 1 << 20,
             bytes_in_flight_max: 8 << 20,
-            linger: Duration::from_millis(1),
+            linger: Duration::from_millis(2),
             message_timeout: Duration::from_secs(120),
             call_timeout: Duration::from_secs(8),
             readers_max: 8,

@@ -5,8 +5,8 @@
 //! an answer gives.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -159,12 +159,21 @@ impl std::fmt::Debug for Login {
 /// Hears what the library says, and keeps its newest complaint.
 #[derive(Debug, Default)]
 pub(crate) struct Voice {
-    complaint: Mutex<Option<String>>,
+    complaint: Mutex<Option<Complaint>>,
+}
+
+#[derive(Debug)]
+struct Complaint {
+    reason: String,
+    /// When it was last logged.
+    logged: Instant,
+    /// When it was last heard.
+    heard: Instant,
 }
 
 impl Voice {
     /// Takes note of a complaint. An outage repeats the same one for every attempt: it is logged
-    /// once.
+    /// once in a while.
     pub(crate) fn heard(&self, error: &KafkaError, reason: &str) {
         // That all nodes are down is said after the reason why each of them is.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
@@ -172,11 +181,16 @@ impl Voice {
         }
         // What comes behind it counts the attempts.
         let reason = reason.split(" (after ").next().unwrap_or(reason).to_owned();
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaint.as_deref() != Some(&reason) {
-            tracing::warn!(%reason, "Kafka");
-            *complaint = Some(reason);
+        let now = Instant::now();
+        let mut complaint = self.lock();
+        let repeats =
+            |old: &&mut Complaint| old.reason == reason && now - old.logged < LOGGED_EVERY;
+        if let Some(old) = complaint.as_mut().filter(repeats) {
+            old.heard = now;
+            return;
         }
+        tracing::warn!(%reason, "Kafka");
+        *complaint = Some(Complaint { reason, logged: now, heard: now });
     }
 
     /// What a failed call says: its own error, and what was last complained of.
@@ -191,13 +205,18 @@ impl Voice {
         self.with_complaint(what)
     }
 
-    /// Adds what was last complained of.
+    /// Adds what was last complained of, if that was not long ago.
     pub(crate) fn with_complaint(&self, what: String) -> String {
-        let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*complaint {
-            Some(complaint) => format!("{what}; the last thing Kafka's client said: {complaint}"),
-            None => what,
+        match &*self.lock() {
+            Some(Complaint { reason, heard, .. }) if heard.elapsed() < LOGGED_EVERY => {
+                format!("{what}; the last thing Kafka's client said: {reason}")
+            }
+            _ => what,
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Complaint>> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,3 +243,5 @@ pub(crate) fn log_line(facility: &str, line: &str) {
 
 /// The library's events are served at least so often while one polls.
 pub(crate) const SERVED_EVERY: Duration = Duration::from_millis(100);
+/// A complaint that goes on is logged so often; an older one explains nothing.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);

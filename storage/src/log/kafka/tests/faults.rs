@@ -10,15 +10,22 @@ use tokio::time::timeout;
 
 use super::{Topic, storm, var};
 use crate::log::kafka::KafkaLog;
-use crate::log::{AppendRefused, Bounds, Log, Offset};
+use crate::log::{Acked, Acks, AppendRefused, Appender, Bounds, Log, Offset};
 
 const PARTITIONS: u32 = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts a node again, also when its test failed.
-struct Killed;
+/// Node 3, dead. It starts again at the end, also when its test failed.
+struct Dead;
 
-impl Drop for Killed {
+impl Dead {
+    fn new() -> Self {
+        kafka("kill");
+        Self
+    }
+}
+
+impl Drop for Dead {
     fn drop(&mut self) {
         kafka("start");
     }
@@ -46,85 +53,111 @@ fn await_replicas(topic: &Topic) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_node_leaves_the_log_dense_and_in_order_and_every_append_answered_once() {
-    let _storm = storm().await;
-    let topic = Topic::with(PARTITIONS, 3, &[("min.insync.replicas", "2")]).await;
-    let log = KafkaLog::open(topic.config()).await.unwrap();
-    let (mut appender, mut acks) = log.appender();
-    let (mut accepted, mut told) = (vec![0_u64; PARTITIONS as usize], 0_u64);
-    let mut acked = vec![Vec::new(); PARTITIONS as usize];
-    let begin = Instant::now();
-    let mut killed = None;
-    let mut died = None;
-    let mut since_kill = 0;
-    // Until every partition has been appended to, and acknowledged, after the kill.
-    while since_kill < 600 {
-        if killed.is_none() && told > 1000 {
-            killed = Some(tokio::task::spawn_blocking(|| kafka("kill")));
-        }
-        if let Some(kill) = killed.as_ref().filter(|kill| kill.is_finished())
-            && died.is_none()
-        {
-            assert!(kill.is_finished());
-            died = Some((Killed, accepted.clone()));
-        }
+/// Appends to all partitions, the n-th record with the token n, and keeps what it is told.
+struct Writer {
+    appender: Box<dyn Appender>,
+    acks: Acks,
+    accepted: Vec<u64>,
+    told: Vec<Vec<Acked>>,
+}
+
+impl Writer {
+    fn new(log: &KafkaLog) -> Self {
+        let (appender, acks) = log.appender();
+        let (accepted, told) = (vec![0; PARTITIONS as usize], Vec::new());
+        let mut this = Self { appender, acks, accepted, told };
+        this.told.resize_with(PARTITIONS as usize, Vec::new);
+        this
+    }
+
+    fn append(&mut self) {
         for partition in 0..PARTITIONS {
-            let n = &mut accepted[partition as usize];
-            match appender.append(
-                PartitionId(partition),
-                *n,
-                Bytes::from(format!("{partition} {n}")),
-            ) {
+            let n = &mut self.accepted[partition as usize];
+            let record = Bytes::from(format!("{partition} {n}"));
+            match self.appender.append(PartitionId(partition), *n, record) {
                 Ok(()) => *n += 1,
                 Err(AppendRefused::Full) => {}
                 Err(refused) => panic!("{refused}"),
             }
         }
-        while let Ok(outcomes) = acks.try_recv() {
-            for outcome in outcomes {
-                told += 1;
-                acked[outcome.partition.0 as usize].push((outcome.token, outcome.result));
-            }
+        while let Ok(outcomes) = self.acks.try_recv() {
+            self.take(outcomes);
         }
-        since_kill = died.as_ref().map_or(0, |(_, at)| {
-            let after = acked
-                .iter()
-                .zip(at)
-                .map(|(acked, at)| acked.len() as u64 - (*at).min(acked.len() as u64));
-            after.min().unwrap_or(0)
-        });
-        assert!(begin.elapsed() < PATIENCE, "no way on after the kill: {since_kill}");
+    }
+
+    fn take(&mut self, outcomes: Vec<Acked>) {
+        for outcome in outcomes {
+            self.told[outcome.partition.0 as usize].push(outcome);
+        }
+    }
+
+    /// Goes on until every partition has told so many outcomes beyond those.
+    async fn append_until(&mut self, count: u64, beyond: &[u64]) {
+        let begin = Instant::now();
+        let reached = |told: &[Vec<Acked>]| {
+            told.iter().zip(beyond).all(|(told, beyond)| told.len() as u64 >= beyond + count)
+        };
+        while !reached(&self.told) {
+            let told: Vec<_> = self.told.iter().map(Vec::len).collect();
+            assert!(begin.elapsed() < PATIENCE, "it does not go on: {told:?}");
+            self.append();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// All outcomes, and no more of them than appends.
+    async fn finish(mut self) -> (Vec<u64>, Vec<Vec<Acked>>) {
+        while self.told.iter().map(|told| told.len() as u64).sum::<u64>()
+            < self.accepted.iter().sum()
+        {
+            let outcomes = timeout(PATIENCE, self.acks.recv()).await.unwrap().unwrap();
+            self.take(outcomes);
+        }
+        let Self { appender, mut acks, accepted, told } = self;
+        drop(appender);
+        assert!(timeout(PATIENCE, acks.recv()).await.unwrap().is_none(), "an outcome too many");
+        (accepted, told)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_leaves_the_log_dense_and_in_order_and_every_append_answered_once() {
+    let _storm = storm().await;
+    let topic = Topic::with(PARTITIONS, 3, &[("min.insync.replicas", "2")]).await;
+    let log = KafkaLog::open(topic.config()).await.unwrap();
+    let mut writer = Writer::new(&log);
+    writer.append_until(100, &[0; PARTITIONS as usize]).await;
+    let kill = tokio::task::spawn_blocking(Dead::new);
+    while !kill.is_finished() {
+        writer.append();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let stalled = begin.elapsed();
-    let all: u64 = accepted.iter().sum();
-    while told < all {
-        for outcome in timeout(PATIENCE, acks.recv()).await.unwrap().unwrap() {
-            told += 1;
-            acked[outcome.partition.0 as usize].push((outcome.token, outcome.result));
-        }
+    let dead = kill.await.unwrap();
+    // What was in flight at the kill, and more.
+    let accepted = writer.accepted.clone();
+    writer.append_until(200, &accepted).await;
+    let (accepted, told) = writer.finish().await;
+    for (partition, (accepted, told)) in (0..).map(PartitionId).zip(accepted.into_iter().zip(told))
+    {
+        // Once each and in order, at offsets that follow each other.
+        let told = told.into_iter().map(|acked| (acked.token, acked.result));
+        let expected = (0..accepted).map(|n| (n, Ok(Offset(n))));
+        assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        reads_as_appended(&log, partition, accepted).await;
     }
-    drop(appender);
-    assert!(timeout(PATIENCE, acks.recv()).await.unwrap().is_none(), "an outcome too many");
-    for (partition, acked) in (0..PARTITIONS).map(PartitionId).zip(acked) {
-        // Once each, in order, at offsets that follow each other.
-        let tokens: Vec<u64> = acked.iter().map(|(token, _)| *token).collect();
-        assert_eq!(tokens, (0..accepted[partition.0 as usize]).collect::<Vec<_>>());
-        for (token, result) in acked {
-            assert_eq!(result, Ok(Offset(token)), "after {stalled:?}");
-        }
-        let Bounds { end, .. } = log.bounds(partition).await.unwrap();
-        assert_eq!(end, Offset(accepted[partition.0 as usize]));
-        let mut next = Offset(0);
-        while next < end {
-            for entry in log.read(partition, next, 1 << 20).await.unwrap() {
-                assert_eq!(entry.offset, next);
-                assert_eq!(entry.record, format!("{partition} {next}"));
-                next = next.next();
-            }
-        }
-    }
-    drop(died);
+    drop(dead);
     tokio::task::spawn_blocking(move || await_replicas(&topic)).await.unwrap();
+}
+
+async fn reads_as_appended(log: &KafkaLog, partition: PartitionId, count: u64) {
+    let bounds = Bounds { start: Offset(0), end: Offset(count) };
+    assert_eq!(log.bounds(partition).await, Ok(bounds));
+    let mut next = Offset(0);
+    while next < bounds.end {
+        for entry in log.read(partition, next, 1 << 20).await.unwrap() {
+            assert_eq!(entry.offset, next);
+            assert_eq!(entry.record, format!("{partition} {next}"));
+            next = next.next();
+        }
+    }
 }
