@@ -20,6 +20,8 @@ pub mod conformance;
 mod key;
 #[cfg(feature = "runtime")]
 pub mod lsm;
+#[cfg(feature = "scylla")]
+pub mod scylla;
 
 use async_trait::async_trait;
 use bytes::Bytes;

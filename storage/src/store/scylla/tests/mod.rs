@@ -1,0 +1,1 @@
+//! What the CQL backend adds to the port's promises.
