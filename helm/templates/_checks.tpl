@@ -33,6 +33,11 @@
 {{- if and .Values.redis.url .Values.redis.existingSecret -}}
 {{- fail "\n\nredis.url and redis.existingSecret exclude each other: the Secret holds the whole URL." -}}
 {{- end -}}
+{{- with .Values.kafka -}}
+{{- if and .login.existingSecret (eq .mechanism "plain") (not .tls) (not .ca.existingSecret) -}}
+{{- fail "\n\nkafka.tls: with kafka.mechanism=plain the password would be sent as it is. Set kafka.tls=true, or name an authority in kafka.ca." -}}
+{{- end -}}
+{{- end -}}
 {{- $gateways := .Values.gateways -}}
 {{- if not (or $gateways.ws.enabled $gateways.http.enabled $gateways.quic.enabled) -}}
 {{- fail "\n\ngateways: at least one of ws, http and quic must be enabled." -}}

@@ -25,6 +25,13 @@ log:
   kind: kafka
   brokers: {{ toJson .Values.kafka.brokers }}
   topic: {{ .Values.kafka.topic | quote }}
+  group: {{ .Values.kafka.group | quote }}
+  {{- if .Values.kafka.tls }}
+  tls: true
+  {{- end }}
+  {{- if .Values.kafka.login.existingSecret }}
+  mechanism: {{ .Values.kafka.mechanism }}
+  {{- end }}
   {{- if .Values.kafka.ca.existingSecret }}
   tls_ca: /etc/chappe/kafka-ca/ca.crt
   {{- end }}
@@ -32,14 +39,20 @@ store:
   kind: scylla
   nodes: {{ toJson .Values.scylla.nodes }}
   keyspace: {{ .Values.scylla.keyspace | quote }}
+  datacenter: {{ .Values.scylla.datacenter | quote }}
+  {{- if .Values.scylla.tls }}
+  tls: true
+  {{- end }}
   {{- if .Values.scylla.ca.existingSecret }}
   tls_ca: /etc/chappe/scylla-ca/ca.crt
   {{- end }}
+{{- if .Values.redis.url }}
 presence:
   kind: redis
   url: {{ .Values.redis.url | quote }}
+{{- end }}
 blobs:
-  kind: s3
+  # Its kind is set where its keys are.
   url: {{ .Values.s3.url | quote }}
   bucket: {{ .Values.s3.bucket | quote }}
 uplink:

@@ -43,7 +43,7 @@ spec:
         httpGet: {path: /livez, port: admin}
         periodSeconds: 5
         timeoutSeconds: 3
-        failureThreshold: {{ max 1 (div (add (.values.startupSeconds | default 60) 4) 5) }}
+        failureThreshold: {{ max 1 (div (add (.values.startupSeconds | default 300) 4) 5) }}
       livenessProbe:
         # Whether the process answers, and nothing that it depends on.
         httpGet: {path: /livez, port: admin}

@@ -1,0 +1,1 @@
+"""What helm-check holds the chart to."""
