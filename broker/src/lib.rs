@@ -22,6 +22,6 @@ mod weight;
 
 pub use chappe_partition::{Bounds, Leadership};
 pub use config::Config;
-pub use lineage::{LineageError, WhenEmpty};
+pub use lineage::{LineageError, WhenEmpty, genesis, is_genesis};
 pub use local::LocalBroker;
 pub use start::{Parts, Running, StartError, create, start};

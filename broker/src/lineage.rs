@@ -79,6 +79,22 @@ struct LineageRow {
     partitions: u32,
 }
 
+/// The record that every partition of a new log begins with.
+pub fn genesis(partitions: u32) -> Bytes {
+    genesis_of(Lineage(random()), partitions)
+}
+
+/// Whether a partition of `partitions` begins with such a record.
+pub fn is_genesis(record: &[u8], partitions: u32) -> bool {
+    matches!(record::decode(record), Ok(Record::Genesis(genesis)) if genesis.partitions == partitions)
+}
+
+fn genesis_of(lineage: Lineage, partitions: u32) -> Bytes {
+    let mut bytes = Vec::new();
+    record::encode(&Record::Genesis(Genesis { lineage, partitions }), &mut bytes);
+    bytes.into()
+}
+
 /// What becomes of a log and a store that are both empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenEmpty {
@@ -191,9 +207,7 @@ async fn create(
     found: &Found,
 ) -> Result<Assignment, LineageError> {
     let partitions = log.partitions();
-    let mut bytes = Vec::new();
-    record::encode(&Record::Genesis(Genesis { lineage, partitions }), &mut bytes);
-    let record = Bytes::from(bytes);
+    let record = genesis_of(lineage, partitions);
     let (mut appender, mut acks) = log.appender();
     let missing: Vec<_> =
         (0..partitions).map(PartitionId).filter(|id| !found.begun.contains(id)).collect();

@@ -11,6 +11,8 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// The `Host` names that are served, without port; empty for any.
     pub hosts: Vec<String>,
+    /// Whether anything but the upgrade is served.
+    pub rest: Rest,
     /// Whether a port with a certificate also serves clients that do not use it.
     pub plaintext: Plaintext,
     /// Most connections that are inside HTTP. A connection that was upgraded no longer counts.
@@ -31,6 +33,15 @@ pub struct Config {
     pub stop_timeout: Duration,
 }
 
+/// What a port serves beside the upgrade to a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Every route.
+    Served,
+    /// Nothing: another port does.
+    Absent,
+}
+
 /// What a port with a certificate does with a client that speaks plain HTTP to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plaintext {
@@ -45,6 +56,7 @@ impl Default for Config {
         Self {
             trusted_proxies: Vec::new(),
             hosts: Vec::new(),
+            rest: Rest::Served,
             plaintext: Plaintext::Refused,
             connections_max: 16_384,
             connections_per_address_max: 4_096,

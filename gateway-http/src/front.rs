@@ -22,7 +22,7 @@ use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 
 use crate::{
-    config::{Config, HEAD_BYTES_MAX, HEADERS_MAX, LAST_EVENT_ID_BYTES_MAX},
+    config::{Config, HEAD_BYTES_MAX, HEADERS_MAX, LAST_EVENT_ID_BYTES_MAX, Rest},
     meter,
     network::client_address,
     problem::{self, Problem},
@@ -62,7 +62,10 @@ enum Origin {
 
 impl<K: Kernel> Shared<K> {
     pub(crate) fn new(app: Arc<App<K>>, upgrade: Option<Upgrade>) -> Self {
-        let router = TowerToHyperService::new(rest::router(&app));
+        let router = TowerToHyperService::new(match app.config.rest {
+            Rest::Served => rest::router(&app),
+            Rest::Absent => rest::absent(),
+        });
         Self { app, router, upgrade }
     }
 

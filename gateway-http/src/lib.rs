@@ -22,7 +22,7 @@ mod serve;
 pub mod upgrade;
 
 pub use batch::BATCH_ITEMS_MAX;
-pub use config::{Config, Plaintext};
+pub use config::{Config, Plaintext, Rest};
 pub use network::{Network, ParseNetworkError};
 pub use serve::{TlsConfig, bind, serve};
 pub use upgrade::Upgrade;

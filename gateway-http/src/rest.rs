@@ -51,6 +51,11 @@ pub(crate) fn router<K: Kernel>(app: &Arc<App<K>>) -> Router {
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
 }
 
+/// No route at all.
+pub(crate) fn absent() -> Router {
+    Router::new().fallback(|| async { Problem::from(ErrorCode::NotFound) })
+}
+
 /// The routes of one path, by method; those of one method are told apart by their query.
 fn commands_at<K: Kernel>(app: &Arc<App<K>>, path: &'static str) -> MethodRouter {
     let mut methods = MethodRouter::new();

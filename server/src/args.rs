@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::cluster::Role;
+
 /// A self-hosted, distributed message broker for channel messaging.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,6 +43,12 @@ pub(crate) enum Command {
     History(History),
     /// Check the configuration
     Config(ConfigArgs),
+    /// Make or check the topic of a cluster's log
+    #[cfg(feature = "clustered")]
+    Log(Log),
+    /// Make or check the tables of a cluster's store
+    #[cfg(feature = "clustered")]
+    Schema(Schema),
     /// Look for what would go wrong: limits of this machine, the data directory, the server
     Doctor(Doctor),
     /// Print the version
@@ -61,6 +69,12 @@ pub(crate) struct Serve {
     /// Health and metrics [default: 127.0.0.1:7401]
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// A part to run alone, in a cluster (repeatable) [default: all]
+    #[arg(long = "role", value_name = "ROLE", value_enum)]
+    pub(crate) roles: Vec<Role>,
+    /// Where a broker that runs by itself takes gateways [default: 127.0.0.1:7402]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) uplink_listen: Option<SocketAddr>,
     /// A TOML file; environment (CHAPPE_LOG__KEEP=3d) and flags override it
     #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -284,6 +298,63 @@ pub(crate) struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigAction {
     /// Read the configuration as `serve` would and print what is in force
+    Check {
+        /// The TOML file
+        #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[cfg(feature = "clustered")]
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    #[command(subcommand)]
+    pub(crate) action: LogAction,
+}
+
+#[cfg(feature = "clustered")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogAction {
+    /// Make the topic and tie it to the store; changes nothing if that is done
+    Create {
+        /// The TOML file
+        #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+        config: Option<PathBuf>,
+        /// How many nodes of Kafka have each record
+        #[arg(long, value_name = "N", default_value = "3")]
+        replicas: u32,
+        /// How many of them have it before it is acknowledged
+        #[arg(long, value_name = "N", default_value = "2")]
+        min_insync: u32,
+    },
+    /// Say what is wrong with the topic, and which command mends it
+    Check {
+        /// The TOML file
+        #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[cfg(feature = "clustered")]
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    #[command(subcommand)]
+    pub(crate) action: SchemaAction,
+}
+
+#[cfg(feature = "clustered")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaAction {
+    /// Make what is missing and bring the rest up to date
+    Apply {
+        /// The TOML file
+        #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+        config: Option<PathBuf>,
+        /// Make the keyspace, with so many copies of each row in every data centre
+        #[arg(long, value_name = "N")]
+        replicas: Option<u32>,
+    },
+    /// Say what differs
     Check {
         /// The TOML file
         #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]

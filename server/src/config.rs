@@ -3,6 +3,7 @@
 //! `CHAPPE_LOG__KEEP=3d` in the environment is `keep` in the file's `[log]`. Unknown keys are
 //! refused, so that a misspelt limit is not silently the default.
 
+pub(crate) mod cluster;
 mod rates;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use self::rates::Rates;
+use self::{
+    cluster::{LogKind, Mechanism, Presence, Role, Secret, StoreKind, Uplink, WAIT_DEFAULT},
+    rates::Rates,
+};
 use crate::args;
 
 /// Everything that can be set.
@@ -23,12 +27,16 @@ use crate::args;
 pub(crate) struct Config {
     /// Where everything is kept.
     pub(crate) data: PathBuf,
+    /// The parts that this process runs; all when empty.
+    pub(crate) roles: Vec<Role>,
     pub(crate) listen: Listen,
     pub(crate) http: Http,
     pub(crate) tls: Tls,
     pub(crate) auth: Auth,
     pub(crate) log: Log,
     pub(crate) store: Store,
+    pub(crate) uplink: Uplink,
+    pub(crate) presence: Presence,
     pub(crate) broker: Broker,
     pub(crate) gateway: Gateway,
     pub(crate) limits: Limits,
@@ -45,6 +53,8 @@ pub(crate) struct Listen {
     pub(crate) quic: Option<SocketAddr>,
     /// Health and metrics. Keep it off the internet.
     pub(crate) admin: SocketAddr,
+    /// Where a broker that runs by itself takes gateways. Keep it off the internet.
+    pub(crate) uplink: SocketAddr,
 }
 
 /// The HTTP frontend.
@@ -76,6 +86,9 @@ pub(crate) struct Auth {
     /// Accept tokens of the generated secret (`chappe token`). Without a value: yes when no key
     /// set is configured and all listeners are on loopback.
     pub(crate) development: Option<bool>,
+    /// The secret of development tokens: a file of 32 bytes, mode 0600, that several processes
+    /// share. The data directory's own when absent.
+    pub(crate) secret_file: Option<PathBuf>,
     /// The key set of your issuer: an https URL.
     pub(crate) jwks_url: Option<String>,
     /// The key set of your issuer: a file.
@@ -108,6 +121,7 @@ pub(crate) struct ApiKey {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
+    pub(crate) kind: LogKind,
     /// Shards of channels. Fixed when the log is made.
     pub(crate) partitions: u32,
     /// How long records are kept after they are in the store.
@@ -117,16 +131,47 @@ pub(crate) struct Log {
     pub(crate) keep_bytes: ByteSize,
     /// The size of a segment file.
     pub(crate) segment_bytes: ByteSize,
+    /// Kafka: some of its nodes, each `host:port`.
+    pub(crate) brokers: Vec<String>,
+    /// Kafka: the topic. `chappe log create` makes it.
+    pub(crate) topic: String,
+    /// Kafka: the consumer group in which brokers share the partitions.
+    pub(crate) group: String,
+    /// Kafka: a broker that is silent for so long has lost its partitions.
+    #[serde(with = "humantime_serde")]
+    pub(crate) session: Duration,
+    /// Kafka: speak TLS, and trust the system's authorities unless `tls_ca` names others.
+    pub(crate) tls: bool,
+    /// Kafka: the authorities to trust, PEM; implies `tls`.
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Kafka: who logs in; nobody when absent.
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) mechanism: Mechanism,
 }
 
 /// The store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Store {
+    pub(crate) kind: StoreKind,
     /// How long a channel's events can be resumed from at least; who was away longer is told to
     /// reset. Messages stay. They go in thousands at once, so that small channels keep them longer.
     #[serde(with = "humantime_serde")]
     pub(crate) keep_events: Duration,
+    /// CQL: some of the nodes, each `host:port`.
+    pub(crate) nodes: Vec<String>,
+    /// CQL: the keyspace. `chappe schema apply` makes its tables.
+    pub(crate) keyspace: String,
+    /// CQL: the data centre whose nodes are used; needed where there are several.
+    pub(crate) datacenter: Option<String>,
+    /// CQL: speak TLS, and trust the system's authorities unless `tls_ca` names others.
+    pub(crate) tls: bool,
+    /// CQL: the authorities to trust, PEM; implies `tls`.
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// CQL: who logs in; nobody when absent.
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
 }
 
 /// The broker.
@@ -146,6 +191,10 @@ pub(crate) struct Broker {
     /// noticed; 100 ms to 2 s.
     #[serde(with = "humantime_serde")]
     pub(crate) beacon: Duration,
+    /// How long a start waits for the log and the store when they cannot be reached; then the
+    /// process ends. `0s` ends it at once.
+    #[serde(with = "humantime_serde")]
+    pub(crate) wait: Duration,
 }
 
 /// The gateway.
@@ -194,12 +243,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from("chappe-data"),
+            roles: Vec::new(),
             listen: Listen::default(),
             http: Http::default(),
             tls: Tls::default(),
             auth: Auth::default(),
             log: Log::default(),
             store: Store::default(),
+            uplink: Uplink::default(),
+            presence: Presence::default(),
             broker: Broker::default(),
             gateway: Gateway::default(),
             limits: Limits::default(),
@@ -210,7 +262,7 @@ impl Default for Config {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { tcp: loopback(7400), quic: None, admin: loopback(7401) }
+        Self { tcp: loopback(7400), quic: None, admin: loopback(7401), uplink: loopback(7402) }
     }
 }
 
@@ -218,6 +270,7 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             development: None,
+            secret_file: None,
             jwks_url: None,
             jwks_file: None,
             issuer: None,
@@ -233,17 +286,37 @@ impl Default for Auth {
 impl Default for Log {
     fn default() -> Self {
         Self {
+            kind: LogKind::Segment,
             partitions: 64,
             keep: Duration::from_secs(7 * 24 * 60 * 60),
             keep_bytes: ByteSize::gib(16),
             segment_bytes: ByteSize::mib(64),
+            brokers: Vec::new(),
+            topic: "chappe".to_owned(),
+            group: "chappe".to_owned(),
+            session: Duration::from_secs(6),
+            tls: false,
+            tls_ca: None,
+            user: None,
+            password: None,
+            mechanism: Mechanism::ScramSha512,
         }
     }
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { keep_events: Duration::from_secs(30 * 24 * 60 * 60) }
+        Self {
+            kind: StoreKind::Lsm,
+            keep_events: Duration::from_secs(30 * 24 * 60 * 60),
+            nodes: Vec::new(),
+            keyspace: "chappe".to_owned(),
+            datacenter: None,
+            tls: false,
+            tls_ca: None,
+            user: None,
+            password: None,
+        }
     }
 }
 
@@ -254,6 +327,7 @@ impl Default for Broker {
             unprojected_bytes_max: ByteSize::mib(256),
             unprojected_age_max: Duration::from_secs(600),
             beacon: Duration::from_millis(1_500),
+            wait: WAIT_DEFAULT,
         }
     }
 }
@@ -300,6 +374,13 @@ impl Config {
         Ok(config)
     }
 
+    /// The same for a tool of a cluster, which signs nobody in and leads nothing: nothing but the
+    /// keys themselves is checked.
+    #[cfg(feature = "clustered")]
+    pub(crate) fn load_for_tools(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::read(file, std::env::vars().collect())
+    }
+
     /// The same with the flags of `serve` on top.
     pub(crate) fn for_serve(flags: &args::Serve) -> Result<Self, ConfigError> {
         let mut config = Self::read(flags.config.as_deref(), std::env::vars().collect())?;
@@ -313,6 +394,12 @@ impl Config {
             config.listen.admin = admin;
         }
         config.listen.quic = flags.quic_listen.or(config.listen.quic);
+        if let Some(uplink) = flags.uplink_listen {
+            config.listen.uplink = uplink;
+        }
+        if !flags.roles.is_empty() {
+            config.roles.clone_from(&flags.roles);
+        }
         config.check()?;
         Ok(config)
     }
@@ -337,6 +424,10 @@ impl Config {
             .with_list_parse_key("auth.algorithms")
             .with_list_parse_key("http.origins")
             .with_list_parse_key("http.trusted_proxies")
+            .with_list_parse_key("roles")
+            .with_list_parse_key("uplink.brokers")
+            .with_list_parse_key("log.brokers")
+            .with_list_parse_key("store.nodes")
             .source(Some(settings));
         builder
             .add_source(environment)
@@ -350,6 +441,7 @@ impl Config {
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return refuse("tls.cert and tls.key go together");
         }
+        self.check_cluster()?;
         if !(1..=4096).contains(&self.log.partitions) {
             return refuse("log.partitions is 1 to 4096");
         }
@@ -372,6 +464,50 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    fn check_cluster(&self) -> Result<(), ConfigError> {
+        let refuse = |text: &str| Err(ConfigError(text.to_owned()));
+        let of_kafka = self.log.kind == LogKind::Kafka;
+        if of_kafka != (self.store.kind == StoreKind::Scylla) {
+            return refuse(
+                "log.kind = 'kafka' and store.kind = 'scylla' go together: brokers in several \
+                 processes share both",
+            );
+        }
+        if self.runs(Role::Broker) && of_kafka && self.log.brokers.is_empty() {
+            return refuse("log.brokers names no node of Kafka");
+        }
+        if self.runs(Role::Broker) && of_kafka && self.store.nodes.is_empty() {
+            return refuse("store.nodes names no node of the store");
+        }
+        if (of_kafka || !self.runs(Role::Broker)) && self.uplink.brokers.is_empty() {
+            return refuse("uplink.brokers names no broker: where are the partitions led?");
+        }
+        let tls = &self.uplink.tls;
+        let files = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
+        if files != 0 && files != 3 {
+            return refuse("uplink.tls.ca, uplink.tls.cert and uplink.tls.key go together");
+        }
+        if self.presence.kind == cluster::PresenceKind::Redis && self.presence.url.is_none() {
+            return refuse("presence.url is needed with presence.kind = 'redis'");
+        }
+        if self.log.user.is_some() != self.log.password.is_some()
+            || self.store.user.is_some() != self.store.password.is_some()
+        {
+            return refuse("a user and a password go together");
+        }
+        Ok(())
+    }
+
+    /// Whether this process runs a part.
+    pub(crate) fn runs(&self, role: Role) -> bool {
+        self.roles.is_empty() || self.roles.contains(&role)
+    }
+
+    /// Whether this process holds connections of clients.
+    pub(crate) fn runs_gateway(&self) -> bool {
+        Role::ALL.iter().any(|role| *role != Role::Broker && self.runs(*role))
     }
 
     /// Where QUIC listens.

@@ -26,6 +26,8 @@ const SECRET_BYTES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    /// The secret of development tokens, if it is not the directory's own.
+    secret_file: Option<PathBuf>,
     /// Held as long as the process lives: the file lock is the proof that nobody else writes.
     _lock: fs::File,
 }
@@ -46,13 +48,19 @@ pub(crate) enum DataDirError {
 /// What a running server is, as `run.json` tells tools.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Run {
-    pub(crate) tcp: SocketAddr,
-    pub(crate) quic: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quic: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    /// Where a broker takes gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uplink: Option<SocketAddr>,
     /// Whether `tcp` speaks TLS.
     pub(crate) tls: bool,
     /// `sha256:` and the digest of the certificate.
-    pub(crate) fingerprint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fingerprint: Option<String>,
     pub(crate) pid: u32,
 }
 
@@ -75,9 +83,16 @@ impl DataDir {
             }
             Err(fs::TryLockError::Error(source)) => return Err(at(&lock_path)(source)),
         }
-        let dir = Self { path: path.to_owned(), _lock: lock };
+        let dir = Self { path: path.to_owned(), secret_file: None, _lock: lock };
         dir.check_format()?;
         Ok(dir)
+    }
+
+    /// The same with a secret that several processes share.
+    #[must_use]
+    pub(crate) fn with_secret(mut self, file: Option<PathBuf>) -> Self {
+        self.secret_file = file;
+        self
     }
 
     /// The path of a part.
@@ -87,6 +102,9 @@ impl DataDir {
 
     /// The secret of development tokens, made when it is not there.
     pub(crate) fn secret(&self) -> Result<Vec<u8>, DataDirError> {
+        if let Some(file) = &self.secret_file {
+            return read_secret_file(file);
+        }
         let path = self.path.join("secret");
         if !path.exists() {
             let mut secret = [0; SECRET_BYTES];
@@ -137,7 +155,11 @@ impl DataDir {
 
 /// Reads the secret of a directory that another process may be using.
 pub(crate) fn read_secret(data: &Path) -> Result<Vec<u8>, DataDirError> {
-    let path = data.join("secret");
+    read_secret_file(&data.join("secret"))
+}
+
+fn read_secret_file(path: &Path) -> Result<Vec<u8>, DataDirError> {
+    let path = path.to_owned();
     let mode = fs::metadata(&path).map_err(at(&path))?.permissions().mode();
     if mode & 0o077 != 0 {
         let what = "others can read the secret: chmod 600 it, or remove it to get a new one";

@@ -2,28 +2,24 @@
 //! the top down.
 
 mod auth;
+pub(crate) mod backends;
+mod broker;
 mod frontends;
 mod welcome;
 
-use std::{io, path::Path, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
-use chappe_broker::{LocalBroker, Running};
+use chappe_broker::Running;
 use chappe_gateway::Gateway;
-use chappe_storage::{
-    log::segment::{SegmentConfig, SegmentLog},
-    presence::memory::MemoryPresence,
-    store::lsm::LsmStore,
-};
-use chappe_uplink::{
-    Broker,
-    strain::{Strain, Strained},
-};
+use chappe_storage::presence::{Presence, memory::MemoryPresence};
+use chappe_uplink::Broker;
 use tokio::{
     net::TcpListener,
     runtime, select,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 
 use self::frontends::{Frontends, Sockets};
@@ -32,7 +28,10 @@ use crate::{
     args,
     certificate::Certificate,
     command::Failure,
-    config::Config,
+    config::{
+        Config,
+        cluster::{LogKind, PresenceKind, Role},
+    },
     data_dir::{DataDir, Run},
     telemetry,
 };
@@ -62,34 +61,57 @@ struct Server {
     config: Config,
     channels: Vec<String>,
     data: DataDir,
-    certificate: Certificate,
+    broker: Option<BrokerPart>,
+    gateway: Option<GatewayPart>,
+    admin: TcpListener,
+}
+
+/// What leads partitions.
+struct BrokerPart {
     running: Running,
+    /// Where gateways of other processes come in, if it runs by itself.
+    uplink: Option<(SocketAddr, JoinHandle<anyhow::Result<()>>)>,
+}
+
+/// What holds connections.
+struct GatewayPart {
     gateway: Gateway,
+    certificate: Certificate,
     auth: auth::Built,
     sockets: Sockets,
-    admin: TcpListener,
 }
 
 impl Server {
     async fn start(config: Config, flags: &args::Serve) -> anyhow::Result<Self> {
-        let data = DataDir::open(&config.data)?;
-        let (certificate, reload) = Certificate::load(&config.tls, &data.join("tls"))?;
-        tokio::spawn(reload);
-        let sockets = Sockets::bind(&config)?;
-        let admin = TcpListener::bind(config.listen.admin)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.listen.admin))?;
-        let auth = auth::build(&config, &data)?;
-        let (broker, running) = start_broker(&config, &data).await?;
-        let own_port = sockets.tcp.local_addr()?.port();
-        let gateway = Gateway::start(
-            gateway_config(&config, own_port),
-            strained(broker)?,
-            Arc::clone(&auth.authenticator),
-        )
-        .context("the gateway cannot start")?;
+        let data = DataDir::open(&config.data)?.with_secret(config.auth.secret_file.clone());
+        // Everything is bound before anything is opened: a port that is taken is found at once.
+        let sockets = config.runs_gateway().then(|| Sockets::bind(&config)).transpose()?;
+        let admin = bind(config.listen.admin).await?;
+        let takes_gateways = config.runs(Role::Broker) && !config.roles.is_empty();
+        let uplink = if takes_gateways { Some(bind(config.listen.uplink).await?) } else { None };
+        let mut local = None;
+        let mut broker_part = None;
+        if config.runs(Role::Broker) {
+            let (broker, running) = broker::start(&config, &data).await?;
+            let uplink = uplink.map(|listener| -> anyhow::Result<_> {
+                let address = listener.local_addr()?;
+                let serving = broker::serve_uplink(config.clone(), listener, broker.clone());
+                Ok((address, tokio::spawn(serving)))
+            });
+            broker_part = Some(BrokerPart { running, uplink: uplink.transpose()? });
+            local = Some(broker);
+        }
+        let mut gateway_part = None;
+        if let Some(sockets) = sockets {
+            let broker: Arc<dyn Broker> = match local {
+                Some(local) if config.uplink.brokers.is_empty() => Arc::new(local),
+                _ => broker::remote(&config)?,
+            };
+            gateway_part = Some(GatewayPart::start(&config, &data, sockets, broker)?);
+        }
         let channels = flags.channels.clone();
-        Ok(Self { config, channels, data, certificate, running, gateway, auth, sockets, admin })
+        let (broker, gateway) = (broker_part, gateway_part);
+        Ok(Self { config, channels, data, broker, gateway, admin })
     }
 
     async fn run(
@@ -98,33 +120,27 @@ impl Server {
     ) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let ready = Readiness::default();
-        let run = Run {
-            tcp: self.sockets.tcp.local_addr()?,
-            quic: self.sockets.quic.local_addr()?,
-            admin: self.admin.local_addr()?,
-            tls: !self.certificate.made_for_localhost(),
-            fingerprint: self.certificate.fingerprint(),
-            pid: std::process::id(),
-        };
+        let run = self.describe()?;
         let (stop, stopping) = watch::channel(false);
         let admin = tokio::spawn(admin::serve(self.admin, metrics, ready.clone()));
-        let (certificate, gateway) = (&self.certificate, &self.gateway);
-        // Its own derivation: what QUIC's packets show must say nothing of tokens.
-        let reset_key = self.data.derived_key("quic reset")?;
-        let frontends = Frontends::start(
-            self.sockets,
-            certificate,
-            gateway,
-            &self.config,
-            reset_key,
-            stopping,
-        )?;
-        let gauges = tokio::spawn(keep_gauges(self.gateway.clone()));
-        let presence = tokio::spawn(keep_presence(self.gateway.clone()));
-        self.data.write_run(&run)?;
+        let Self { config, channels, data, broker, gateway, .. } = self;
+        let mut held = None;
+        if let Some(part) = gateway {
+            held = Some(part.serve(&config, &data, stopping)?);
+        }
+        data.write_run(&run)?;
         let prepared = async {
-            self.running.leads_all().await;
-            welcome::make_channels(&self.gateway, &self.auth.own_key, &self.channels).await
+            // A process with the log to itself is ready when it leads all; one of several when it
+            // can lead.
+            if let Some(part) = &broker
+                && config.log.kind == LogKind::Segment
+            {
+                part.running.leads_all().await;
+            }
+            match &held {
+                Some(held) => welcome::make_channels(&held.gateway, &held.own_key, &channels).await,
+                None => Ok(()),
+            }
         };
         let mut stopped_early = false;
         select! {
@@ -133,33 +149,126 @@ impl Server {
         }
         if !stopped_early {
             ready.set(true);
-            tracing::info!(tcp = %run.tcp, quic = %run.quic, admin = %run.admin, "ready");
-            welcome::print(&self.config, &run, self.auth.development_secret.as_deref())?;
+            tracing::info!(
+                tcp = run.tcp.map(tracing::field::display),
+                quic = run.quic.map(tracing::field::display),
+                uplink = run.uplink.map(tracing::field::display),
+                admin = %run.admin,
+                "ready"
+            );
+            let secret = held.as_ref().and_then(|held| held.development_secret.as_deref());
+            welcome::print(&config, &run, secret)?;
             signals.stop().await;
         }
-        tracing::info!(drain = ?self.config.gateway.drain, "stopping; a second signal ends it at once");
+        tracing::info!(drain = ?config.gateway.drain, "stopping; a second signal ends it at once");
         ready.set(false);
         let down = async {
-            self.gateway.drain(self.config.gateway.drain).await;
-            stop.send_replace(true);
-            frontends.ended().await;
+            if let Some(held) = &mut held {
+                held.gateway.drain(config.gateway.drain).await;
+                stop.send_replace(true);
+                held.frontends.ended().await;
+            }
+            if let Some(part) = &broker {
+                part.running.leave().await;
+            }
         };
         select! {
             () = down => {}
             () = signals.stop() => tracing::warn!("ended without draining"),
         }
-        presence.abort();
-        gauges.abort();
         admin.abort();
-        let (gateway, running) = (self.gateway, self.running);
+        if let Some(held) = &held {
+            held.tasks.iter().for_each(JoinHandle::abort);
+        }
         tokio::task::spawn_blocking(move || {
-            gateway.stop();
-            running.stop();
+            if let Some(held) = held {
+                held.gateway.stop();
+            }
+            if let Some(BrokerPart { running, uplink }) = broker {
+                running.stop();
+                // Last: what was handed over has been told on it.
+                uplink.into_iter().for_each(|(_, task)| task.abort());
+            }
         })
         .await?;
-        self.data.remove_run();
+        data.remove_run();
         Ok(())
     }
+
+    /// What tools are told.
+    fn describe(&self) -> anyhow::Result<Run> {
+        let gateway = self.gateway.as_ref();
+        let address = |of: fn(&Sockets) -> io::Result<SocketAddr>| {
+            gateway.map(|part| of(&part.sockets)).transpose()
+        };
+        let roles = |role| self.config.runs(role);
+        let serves_tcp = roles(Role::GatewayWs) || roles(Role::GatewayHttp);
+        Ok(Run {
+            tcp: address(|sockets| sockets.tcp.local_addr())?.filter(|_| serves_tcp),
+            quic: address(|sockets| sockets.quic.local_addr())?
+                .filter(|_| roles(Role::GatewayQuic)),
+            admin: self.admin.local_addr()?,
+            uplink: self.broker.as_ref().and_then(|part| part.uplink.as_ref()).map(|(at, _)| *at),
+            tls: gateway.is_some_and(|part| !part.certificate.made_for_localhost()),
+            fingerprint: gateway.map(|part| part.certificate.fingerprint()),
+            pid: std::process::id(),
+        })
+    }
+}
+
+/// A gateway that takes connections.
+struct Held {
+    gateway: Gateway,
+    frontends: Frontends,
+    tasks: Vec<JoinHandle<()>>,
+    own_key: String,
+    development_secret: Option<Vec<u8>>,
+}
+
+impl GatewayPart {
+    fn start(
+        config: &Config,
+        data: &DataDir,
+        sockets: Sockets,
+        broker: Arc<dyn Broker>,
+    ) -> anyhow::Result<Self> {
+        let (certificate, reload) = Certificate::load(&config.tls, &data.join("tls"))?;
+        tokio::spawn(reload);
+        let auth = auth::build(config, data)?;
+        let own_port = sockets.tcp.local_addr()?.port();
+        let gateway = Gateway::start(
+            gateway_config(config, own_port),
+            broker::strained(broker)?,
+            Arc::clone(&auth.authenticator),
+        )
+        .context("the gateway cannot start")?;
+        Ok(Self { gateway, certificate, auth, sockets })
+    }
+
+    fn serve(
+        self,
+        config: &Config,
+        data: &DataDir,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Held> {
+        let Self { gateway, certificate, auth, sockets } = self;
+        // Its own derivation: what QUIC's packets show must say nothing of tokens.
+        let reset_key = data.derived_key("quic reset")?;
+        let frontends =
+            Frontends::start(sockets, &certificate, &gateway, config, reset_key, stopping)?;
+        let presence = presence(config)?;
+        let keeper = gateway.clone();
+        let tasks = vec![
+            tokio::spawn(keep_gauges(gateway.clone())),
+            tokio::spawn(async move { keeper.keep_presence(presence).await }),
+        ];
+        let auth::Built { own_key, development_secret, .. } = auth;
+        Ok(Held { gateway, frontends, tasks, own_key, development_secret })
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// SIGINT and SIGTERM.
@@ -180,55 +289,6 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-async fn start_broker(config: &Config, data: &DataDir) -> anyhow::Result<(LocalBroker, Running)> {
-    let segments = SegmentConfig {
-        segment_bytes: u32::try_from(config.log.segment_bytes.as_u64())
-            .context("log.segment_bytes is at most 1 GiB")?,
-        keep: config.log.keep,
-        keep_bytes: Some(config.log.keep_bytes.as_u64()),
-        ..SegmentConfig::default()
-    };
-    let (log_dir, store_dir) = (data.join("log"), data.join("store"));
-    let partitions = config.log.partitions;
-    // Opening reads and checks the newest part of the log.
-    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let log = SegmentLog::open(&log_dir, partitions, segments)
-            .with_context(|| cannot_open("log", &log_dir))?;
-        let store = LsmStore::open(&store_dir).with_context(|| cannot_open("store", &store_dir))?;
-        Ok((log, store))
-    });
-    let (log, store) = opened.await??;
-    // Often enough that an idle partition delays no trimming by much, and rarely enough to cost
-    // nothing.
-    let refresh = (config.log.keep / 8).clamp(Duration::from_secs(1), Duration::from_secs(3_600));
-    let refresh_ms = refresh.as_millis() as u64;
-    let bounds = chappe_broker::Bounds {
-        trim_ms: refresh_ms.min(10_000),
-        refresh_ms,
-        events_keep_ms: config.store.keep_events.as_millis() as u64,
-        heads_ms: config.broker.beacon.as_millis() as u64,
-        ..chappe_broker::Bounds::default()
-    };
-    let broker = chappe_broker::Config {
-        bounds,
-        threads: config.broker.threads,
-        unprojected_bytes_max: config.broker.unprojected_bytes_max.as_u64() as usize,
-        unprojected_age_ms_max: config.broker.unprojected_age_max.as_millis() as u64,
-        ..chappe_broker::Config::default()
-    };
-    let parts = chappe_broker::Parts::alone(Arc::new(log), Arc::new(store));
-    Ok(chappe_broker::start(broker, parts).await?)
-}
-
-/// The broker as the gateway reaches it: directly, or for tests behind a bad line.
-fn strained(broker: LocalBroker) -> anyhow::Result<Arc<dyn Broker>> {
-    let broker: Arc<dyn Broker> = Arc::new(broker);
-    let Ok(strain) = std::env::var("CHAPPE_TEST_UPLINK") else { return Ok(broker) };
-    let strain: Strain = strain.parse().context("CHAPPE_TEST_UPLINK")?;
-    tracing::warn!(?strain, "the uplink is behind a bad line, on purpose");
-    Ok(Arc::new(Strained::new(broker, strain)))
 }
 
 fn gateway_config(config: &Config, own_port: u16) -> chappe_gateway::Config {
@@ -258,8 +318,19 @@ fn open_files() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
-async fn keep_presence(gateway: Gateway) {
-    gateway.keep_presence(Arc::new(MemoryPresence::new())).await;
+fn presence(config: &Config) -> anyhow::Result<Arc<dyn Presence>> {
+    match (config.presence.kind, &config.presence.url) {
+        #[cfg(feature = "clustered")]
+        (PresenceKind::Redis, Some(url)) => {
+            use chappe_storage::presence::redis::{RedisOptions, RedisPresence};
+            let redis = RedisPresence::new(RedisOptions::at(url.reveal()));
+            Ok(Arc::new(redis.context("presence.url")?))
+        }
+        (PresenceKind::Redis, _) => {
+            anyhow::bail!("this build has no Redis: it was made without `clustered`")
+        }
+        (PresenceKind::Memory, _) => Ok(Arc::new(MemoryPresence::new())),
+    }
 }
 
 async fn keep_gauges(gateway: Gateway) {
@@ -267,8 +338,4 @@ async fn keep_gauges(gateway: Gateway) {
         metrics::gauge!("chappe_gateway_connections").set(gateway.connections() as f64);
         tokio::time::sleep(GAUGES_EVERY).await;
     }
-}
-
-fn cannot_open(what: &str, path: &Path) -> String {
-    format!("cannot open the {what} in {}", path.display())
 }

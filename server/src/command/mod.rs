@@ -2,6 +2,8 @@
 
 mod channel;
 mod check;
+#[cfg(feature = "clustered")]
+mod cluster;
 mod doctor;
 mod history;
 mod output;
@@ -71,6 +73,10 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => session::block_on(send::run(args)),
         Command::Tail(args) => session::block_on(tail::run(args)),
         Command::History(args) => session::block_on(history::run(args)),
+        #[cfg(feature = "clustered")]
+        Command::Log(args) => session::block_on(cluster::log(args.action)),
+        #[cfg(feature = "clustered")]
+        Command::Schema(args) => session::block_on(cluster::schema(args.action)),
         Command::Doctor(args) => session::block_on(doctor::run(args)),
     }
 }

@@ -8,7 +8,10 @@ use chappe_gateway_http as http;
 use chappe_gateway_quic as quic;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{certificate::Certificate, config::Config};
+use crate::{
+    certificate::Certificate,
+    config::{Config, cluster::Role},
+};
 
 /// The sockets that clients connect to.
 pub(super) struct Sockets {
@@ -37,8 +40,7 @@ impl Sockets {
 
 /// The tasks that take connections.
 pub(super) struct Frontends {
-    http: JoinHandle<io::Result<()>>,
-    quic: JoinHandle<io::Result<()>>,
+    running: Vec<(&'static str, JoinHandle<io::Result<()>>)>,
 }
 
 impl Frontends {
@@ -59,28 +61,28 @@ impl Frontends {
         let tls = (!certificate.made_for_localhost())
             .then(|| watch::channel(certificate.server_config(&[b"http/1.1"])).1);
         let quic_tls = watch::channel(certificate.server_config(&[quic::ALPN])).1;
-        let upgrade = websocket(gateway.clone());
-        let http = http::serve(
-            sockets.tcp,
-            tls,
-            gateway.clone(),
-            Some(upgrade),
-            settings,
-            stopped(stopping.clone()),
-        );
-        let quic = quic::serve(
-            sockets.quic,
-            quic_tls,
-            gateway.clone(),
-            quic::Config { reset_key: Some(reset_key), ..quic::Config::default() },
-            stopped(stopping),
-        );
-        Ok(Self { http: tokio::spawn(http), quic: tokio::spawn(quic) })
+        if !config.runs(Role::GatewayHttp) {
+            settings.rest = http::Rest::Absent;
+        }
+        let mut running = Vec::new();
+        if config.runs(Role::GatewayWs) || config.runs(Role::GatewayHttp) {
+            let upgrade = config.runs(Role::GatewayWs).then(|| websocket(gateway.clone()));
+            let stopped = stopped(stopping.clone());
+            let http = http::serve(sockets.tcp, tls, gateway.clone(), upgrade, settings, stopped);
+            running.push(("http", tokio::spawn(http)));
+        }
+        if config.runs(Role::GatewayQuic) {
+            let settings = quic::Config { reset_key: Some(reset_key), ..quic::Config::default() };
+            let stopped = stopped(stopping);
+            let quic = quic::serve(sockets.quic, quic_tls, gateway.clone(), settings, stopped);
+            running.push(("quic", tokio::spawn(quic)));
+        }
+        Ok(Self { running })
     }
 
-    /// Waits until both have ended.
-    pub(super) async fn ended(self) {
-        for (name, frontend) in [("http", self.http), ("quic", self.quic)] {
+    /// Waits until all have ended.
+    pub(super) async fn ended(&mut self) {
+        for (name, frontend) in self.running.drain(..) {
             match frontend.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the {name} frontend failed"),

@@ -11,7 +11,11 @@ use chappe_protocol::{
     ChannelName, ErrorCode, Nonce, WireError, command::CreateChannel, message::ChannelKind,
 };
 
-use crate::{command::token, config::Config, data_dir::Run};
+use crate::{
+    command::token,
+    config::{Config, cluster::Role},
+    data_dir::Run,
+};
 
 /// How long the printed token is good for: an evening of trying things out.
 const TOKEN_SECONDS: u64 = 12 * 60 * 60;
@@ -66,20 +70,34 @@ pub(super) fn print(config: &Config, run: &Run, secret: Option<&[u8]>) -> anyhow
     let mut out = std::io::stdout().lock();
     writeln!(out, "Chappe {} is up.", env!("CARGO_PKG_VERSION"))?;
     writeln!(out)?;
-    writeln!(out, "  WebSocket  {ws}://{}/v1/ws", run.tcp)?;
-    writeln!(out, "  QUIC       quic://{}   certificate {}", run.quic, run.fingerprint)?;
-    writeln!(out, "  HTTP       {http}://{}/   a page to try it in", run.tcp)?;
+    if let Some(tcp) = run.tcp {
+        if config.runs(Role::GatewayWs) {
+            writeln!(out, "  WebSocket  {ws}://{tcp}/v1/ws")?;
+        }
+        if config.runs(Role::GatewayHttp) {
+            writeln!(out, "  HTTP       {http}://{tcp}/   a page to try it in")?;
+        }
+    }
+    if let (Some(quic), Some(fingerprint)) = (run.quic, &run.fingerprint) {
+        writeln!(out, "  QUIC       quic://{quic}   certificate {fingerprint}")?;
+    }
+    if let Some(uplink) = run.uplink {
+        writeln!(out, "  uplink     {uplink}   for gateways")?;
+    }
     writeln!(out, "  metrics    http://{}/metrics", run.admin)?;
     writeln!(out, "  data       {}", config.data.display())?;
-    let Some(secret) = secret else { return Ok(out.flush()?) };
+    // What to type next is for who has everything in one process.
+    let (Some(secret), Some(tcp)) = (secret.filter(|_| config.roles.is_empty()), run.tcp) else {
+        return Ok(out.flush()?);
+    };
     let token = token::sign(secret, "alice", TOKEN_SECONDS, false)?;
     writeln!(out, "\nA token for alice, good for 12 hours:\n\n{token}\n")?;
     writeln!(out, "Next, in another terminal:\n")?;
     let data = config.data.display();
     writeln!(out, "  alias chappe={}", program())?;
     writeln!(out, "  export CHAPPE_TOKEN=$(chappe token --data {data} --user alice)")?;
-    if run.tcp.port() != 7400 {
-        writeln!(out, "  export CHAPPE_URL={ws}://{}", run.tcp)?;
+    if tcp.port() != 7400 {
+        writeln!(out, "  export CHAPPE_URL={ws}://{tcp}")?;
     }
     writeln!(out, "  chappe channel join general")?;
     writeln!(out, "  chappe send general 'Hello, world'")?;

@@ -1,0 +1,237 @@
+//! What a broker stands on: files of this process alone, or servers that several share.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+use chappe_broker::{Leadership, Parts};
+use chappe_storage::{
+    log::segment::{SegmentConfig, SegmentLog},
+    store::lsm::LsmStore,
+};
+
+use crate::{
+    config::{Config, cluster::LogKind},
+    data_dir::DataDir,
+};
+
+/// Opens what the configuration names, and says how leadership is proved on it.
+pub(super) async fn open(config: &Config, data: &DataDir) -> anyhow::Result<(Parts, Leadership)> {
+    match config.log.kind {
+        LogKind::Segment => Ok((embedded(config, data).await?, Leadership::Lock)),
+        #[cfg(feature = "clustered")]
+        LogKind::Kafka => Ok((clustered::open(config).await?, Leadership::LEASE)),
+        #[cfg(not(feature = "clustered"))]
+        LogKind::Kafka => anyhow::bail!("this build has no Kafka: it was made without `clustered`"),
+    }
+}
+
+/// Log and store in the data directory.
+async fn embedded(config: &Config, data: &DataDir) -> anyhow::Result<Parts> {
+    let segments = SegmentConfig {
+        segment_bytes: u32::try_from(config.log.segment_bytes.as_u64())
+            .context("log.segment_bytes is at most 1 GiB")?,
+        keep: config.log.keep,
+        keep_bytes: Some(config.log.keep_bytes.as_u64()),
+        ..SegmentConfig::default()
+    };
+    let (log_dir, store_dir) = (data.join("log"), data.join("store"));
+    let partitions = config.log.partitions;
+    // Opening reads and checks the newest part of the log.
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let log = SegmentLog::open(&log_dir, partitions, segments)
+            .with_context(|| cannot_open("log", &log_dir))?;
+        let store = LsmStore::open(&store_dir).with_context(|| cannot_open("store", &store_dir))?;
+        Ok((log, store))
+    });
+    let (log, store) = opened.await??;
+    Ok(Parts::alone(Arc::new(log), Arc::new(store)))
+}
+
+fn cannot_open(what: &str, path: &Path) -> String {
+    format!("cannot open the {what} in {}", path.display())
+}
+
+/// Tries until it succeeds, says why it does not, and gives up after `wait`. An error that
+/// waiting does not mend ends it at once.
+#[cfg(feature = "clustered")]
+async fn persist<T>(
+    wait: std::time::Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T, Trouble>,
+) -> anyhow::Result<T> {
+    use std::time::{Duration, Instant};
+
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(250);
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Passing(error)) if started.elapsed() + pause > wait => return Err(error),
+            Err(Trouble::Passing(error)) => {
+                tracing::warn!("{error:#}; trying again in {pause:?}");
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(Duration::from_secs(10));
+            }
+        }
+    }
+}
+
+/// Why something could not be opened.
+#[cfg(feature = "clustered")]
+enum Trouble {
+    /// It may come.
+    Passing(anyhow::Error),
+    /// Somebody has to mend it.
+    Final(anyhow::Error),
+}
+
+/// Kafka and a CQL store, as the configuration names them.
+#[cfg(feature = "clustered")]
+pub(crate) mod clustered {
+    use std::time::Duration;
+
+    use anyhow::{anyhow, bail};
+    use chappe_storage::{
+        log::{
+            Log,
+            kafka::{
+                self, Connection, KafkaConfig, KafkaLog, Login, Mechanism as KafkaMechanism,
+                OpenError, Severity, Tls,
+            },
+        },
+        ownership::kafka::{Group, GroupConfig},
+        store::{
+            Store,
+            scylla::{self, SchemaError, ScyllaLogin, ScyllaOptions, ScyllaStore, ScyllaTls},
+        },
+    };
+
+    use chappe_broker::WhenEmpty;
+
+    use super::*;
+    use crate::config::cluster::Mechanism;
+
+    /// Opens both, and joins the group of brokers.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Parts> {
+        let wait = config.broker.wait;
+        let (kafka, scylla) = (kafka(config)?, scylla(config));
+        persist(wait, async || check_topic(&kafka).await).await?;
+        let log = persist(wait, async || open_log(&kafka).await).await?;
+        persist(wait, async || check_schema(&scylla).await).await?;
+        let store = ScyllaStore::new(scylla).context("store")?;
+        let mut member =
+            GroupConfig::new(kafka.connection, &kafka.group, &kafka.topic, kafka.partitions);
+        member.session = config.log.session;
+        member.heartbeat = (config.log.session / 12).min(Duration::from_millis(500));
+        let (group, changes) = Group::join(member).context("log.group")?;
+        Ok(Parts {
+            log,
+            store: Arc::new(store),
+            ownership: Arc::new(group),
+            changes,
+            inboxes: None,
+            when_empty: WhenEmpty::Refuse,
+        })
+    }
+
+    /// How the log is reached.
+    pub(crate) fn kafka(config: &Config) -> anyhow::Result<KafkaConfig> {
+        let log = &config.log;
+        if log.kind != LogKind::Kafka {
+            bail!("log.kind is not 'kafka'");
+        }
+        let tls = (log.tls || log.tls_ca.is_some())
+            .then(|| Tls { ca: log.tls_ca.clone(), identity: None });
+        let mechanism = match log.mechanism {
+            Mechanism::ScramSha256 => KafkaMechanism::ScramSha256,
+            Mechanism::ScramSha512 => KafkaMechanism::ScramSha512,
+            Mechanism::Plain => KafkaMechanism::Plain,
+        };
+        let login = log.user.clone().zip(log.password.as_ref()).map(|(user, password)| Login {
+            mechanism,
+            user,
+            password: password.reveal().to_owned(),
+        });
+        let connection = Connection { tls, login, ..Connection::to(&log.brokers.join(",")) };
+        let mut kafka = KafkaConfig::new(connection, &log.topic, log.partitions);
+        kafka.group.clone_from(&log.group);
+        kafka.keep = log.keep;
+        Ok(kafka)
+    }
+
+    /// How the store is reached.
+    pub(crate) fn scylla(config: &Config) -> ScyllaOptions {
+        let store = &config.store;
+        let mut options = ScyllaOptions::at(&store.nodes);
+        options.keyspace.clone_from(&store.keyspace);
+        options.datacenter.clone_from(&store.datacenter);
+        options.login = store
+            .user
+            .clone()
+            .zip(store.password.as_ref())
+            .map(|(user, password)| ScyllaLogin { user, password: password.reveal().to_owned() });
+        options.tls =
+            (store.tls || store.tls_ca.is_some()).then(|| ScyllaTls { ca: store.tls_ca.clone() });
+        options
+    }
+
+    /// Opens the log once more, for a tool.
+    pub(crate) async fn log(config: &KafkaConfig) -> anyhow::Result<Arc<dyn Log>> {
+        Ok(Arc::new(KafkaLog::open(config.clone()).await?))
+    }
+
+    /// Opens the store once more, for a tool.
+    pub(crate) fn store(options: ScyllaOptions) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(Arc::new(ScyllaStore::new(options)?))
+    }
+
+    /// Refuses a topic on which something would be lost.
+    async fn check_topic(config: &KafkaConfig) -> Result<(), Trouble> {
+        let findings = kafka::check(config).await.map_err(trouble)?;
+        let mut refused = Vec::new();
+        for finding in findings {
+            match finding.severity {
+                Severity::Refuse => refused.push(finding.to_string()),
+                Severity::Warn => tracing::warn!("{finding}"),
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let topic = &config.topic;
+        Err(Trouble::Final(anyhow!("topic {topic} cannot be used: {}", refused.join(" "))))
+    }
+
+    async fn open_log(config: &KafkaConfig) -> Result<Arc<dyn Log>, Trouble> {
+        match KafkaLog::open(config.clone()).await {
+            Ok(log) => Ok(Arc::new(log)),
+            Err(error) => Err(trouble(error)),
+        }
+    }
+
+    async fn check_schema(options: &ScyllaOptions) -> Result<(), Trouble> {
+        let nodes = options.nodes.join(",");
+        let differences = scylla::check(options).await.map_err(|error| match error {
+            SchemaError::Unreachable(_) => {
+                Trouble::Passing(anyhow!("the store at {nodes} cannot be used: {error}"))
+            }
+            error => Trouble::Final(anyhow!("the store at {nodes}: {error}")),
+        })?;
+        let (required, advised): (Vec<_>, Vec<_>) =
+            differences.iter().partition(|difference| difference.is_required());
+        advised.iter().for_each(|difference| tracing::warn!("the store: {difference}"));
+        if required.is_empty() {
+            return Ok(());
+        }
+        let what: Vec<_> = required.iter().map(ToString::to_string).collect();
+        let (keyspace, what) = (&options.keyspace, what.join("; "));
+        Err(Trouble::Final(anyhow!("keyspace {keyspace}: {what}: run `chappe schema apply`")))
+    }
+
+    fn trouble(error: OpenError) -> Trouble {
+        match error {
+            OpenError::Unavailable { .. } => Trouble::Passing(error.into()),
+            error => Trouble::Final(error.into()),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The broker of this process, and how it is reached: directly, over its own uplink, or over the
+//! uplinks of others.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use chappe_broker::{LocalBroker, Running};
+use chappe_uplink::{
+    Broker,
+    remote::{Patience, Remote, TlsFiles, listen},
+    strain::{Strain, Strained},
+};
+use tokio::net::TcpListener;
+
+use super::backends;
+use crate::{
+    config::{Config, cluster::UplinkTls},
+    data_dir::DataDir,
+};
+
+/// Starts the broker of this process.
+pub(super) async fn start(
+    config: &Config,
+    data: &DataDir,
+) -> anyhow::Result<(LocalBroker, Running)> {
+    let (mut parts, leadership) = backends::open(config, data).await?;
+    if !config.uplink.brokers.is_empty() {
+        parts.inboxes = Some(remote(config)?);
+    }
+    // Often enough that an idle partition delays no trimming by much, and rarely enough to cost
+    // nothing.
+    let refresh = (config.log.keep / 8).clamp(Duration::from_secs(1), Duration::from_secs(3_600));
+    let refresh_ms = refresh.as_millis() as u64;
+    let bounds = chappe_broker::Bounds {
+        trim_ms: refresh_ms.min(10_000),
+        refresh_ms,
+        events_keep_ms: config.store.keep_events.as_millis() as u64,
+        heads_ms: config.broker.beacon.as_millis() as u64,
+        ..chappe_broker::Bounds::default()
+    };
+    let broker = chappe_broker::Config {
+        bounds,
+        leadership,
+        threads: config.broker.threads,
+        address: config.listen.uplink.to_string(),
+        unprojected_bytes_max: config.broker.unprojected_bytes_max.as_u64() as usize,
+        unprojected_age_ms_max: config.broker.unprojected_age_max.as_millis() as u64,
+        ..chappe_broker::Config::default()
+    };
+    Ok(chappe_broker::start(broker, parts).await?)
+}
+
+/// The brokers of other processes, as one.
+pub(super) fn remote(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+    let brokers = config.uplink.brokers.clone();
+    let tls = tls(&config.uplink.tls);
+    let remote = Remote::new(brokers, tls.as_ref(), Patience::default()).context("uplink.tls")?;
+    Ok(Arc::new(remote))
+}
+
+/// Takes gateways of other processes until the future is dropped.
+pub(super) async fn serve_uplink(
+    config: Config,
+    listener: TcpListener,
+    broker: LocalBroker,
+) -> anyhow::Result<()> {
+    let tls = tls(&config.uplink.tls);
+    let address = listener.local_addr()?;
+    if tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "the uplink has no certificates: whoever reaches it speaks for every user"
+        );
+    }
+    listen(listener, Arc::new(broker), tls.as_ref(), Patience::default()).await?;
+    Ok(())
+}
+
+/// The broker as the gateway reaches it: as it is, or for tests behind a bad line.
+pub(super) fn strained(broker: Arc<dyn Broker>) -> anyhow::Result<Arc<dyn Broker>> {
+    let Ok(strain) = std::env::var("CHAPPE_TEST_UPLINK") else { return Ok(broker) };
+    let strain: Strain = strain.parse().context("CHAPPE_TEST_UPLINK")?;
+    tracing::warn!(?strain, "the uplink is behind a bad line, on purpose");
+    Ok(Arc::new(Strained::new(broker, strain)))
+}
+
+fn tls(files: &UplinkTls) -> Option<TlsFiles> {
+    let UplinkTls { ca, cert, key } = files.clone();
+    Some(TlsFiles { ca: ca?, cert: cert?, key: key? })
+}
