@@ -92,7 +92,7 @@ impl Asker {
         let deadline = Instant::now() + self.timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = question(left);
+            let answer = question(left.min(ONE_TRY));
             // Its queue grows with every line that nobody takes. Messages never come: it reads
             // nothing. (That there is no message does not mean that there was no event.)
             for _ in 0..EVENTS_MAX {
@@ -100,7 +100,12 @@ impl Asker {
             }
             match answer {
                 Ok(answer) => return Ok(answer),
-                Err(error) if passes(&error) && left > AGAIN_AFTER => sleep(AGAIN_AFTER),
+                Err(error) if passes(&error) && left > AGAIN_AFTER => {
+                    // Asks any node who leads now; by itself the library asks much later.
+                    let look = left.min(ONE_LOOK);
+                    drop(self.client.fetch_metadata(Some(&self.topic), look));
+                    sleep(AGAIN_AFTER);
+                }
                 Err(error) => return Err(self.client.context().explain(&error)),
             }
         }
@@ -112,7 +117,9 @@ fn passes(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
-            RDKafkaErrorCode::DestroyBroker
+            RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::DestroyBroker
                 | RDKafkaErrorCode::BrokerDestroy
                 | RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
@@ -127,6 +134,10 @@ fn passes(error: &KafkaError) -> bool {
     )
 }
 
+/// A frozen node is waited for so long, and then perhaps another one is asked.
+const ONE_TRY: Duration = Duration::from_secs(2);
+/// Who leads is asked for so long.
+const ONE_LOOK: Duration = Duration::from_secs(1);
 /// A question is asked again after this.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Events that are served after a question.

@@ -102,8 +102,8 @@ impl KafkaConfig {
             .set("acks", "all")
             .set("linger.ms", self.linger.as_millis().to_string())
             .set("message.timeout.ms", self.message_timeout.as_millis().to_string())
-            // A node that does not answer is given up for another one before its session ends.
-            .set("request.timeout.ms", "5000")
+            // The leader says so before the connection is given up.
+            .set("request.timeout.ms", "4000")
             .set("message.max.bytes", self.message_bytes().max(1000).to_string())
             .set("queue.buffering.max.kbytes", (kibibytes + 1024).to_string())
             .set("queue.buffering.max.messages", (self.records_in_flight_max() + 1000).to_string())

@@ -4,7 +4,7 @@
 //! There are so many at most; the one that was used least recently is sent elsewhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chappe_protocol::PartitionId;
@@ -150,6 +150,7 @@ impl Reader {
         expected: Offset,
         deadline: Instant,
     ) -> Result<Entry, Failure> {
+        let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -157,6 +158,12 @@ impl Reader {
                 return Err(unavailable(self.consumer.context().with_complaint(what)));
             }
             match self.consumer.poll(left.min(SERVED_EVERY)) {
+                None if Instant::now() > look_at => {
+                    // Its node may be frozen, and another one lead by now: the library then goes
+                    // there, but by itself it looks much later.
+                    drop(self.consumer.fetch_metadata(Some(&self.topic), left.min(ONE_LOOK)));
+                    look_at = Instant::now() + LOOK_EVERY;
+                }
                 None => {}
                 Some(Err(error)) => self.check(partition, expected, &error)?,
                 Some(Ok(message)) => {
@@ -202,6 +209,11 @@ impl Reader {
         }
     }
 }
+
+/// Without a record for so long a reader asks who leads now.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// And waits for so long for that.
+const ONE_LOOK: Duration = Duration::from_secs(1);
 
 fn unavailable(what: String) -> Failure {
     Failure::Error(ReadError::Unavailable(what))
