@@ -29,7 +29,7 @@ fn write() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-fn key() -> impl Strategy<Value = Key> {
+pub(crate) fn key() -> impl Strategy<Value = Key> {
     prop_oneof![
         4 => (channel(), seq()).prop_map(|(channel, seq)| Key::Message(channel, seq)),
         4 => (channel(), rev()).prop_map(|(channel, rev)| Key::Event(channel, rev)),

@@ -222,7 +222,7 @@ fn chance() -> f64 {
 /// waits here, and not in the servers' queues.
 const IN_FLIGHT_MAX: usize = 256;
 /// How often a request is made.
-const ATTEMPTS_MAX: u32 = 3;
+const ATTEMPTS_MAX: u32 = 5;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Between two tries to connect.
 const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(250);
