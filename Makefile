@@ -4,14 +4,14 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy services services-down services-wipe crash bench autobahn
+.PHONY: help run test check fmt clippy services services-down services-wipe cluster chaos crash bench autobahn
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start everything in one process, data in ./chappe-data
 	@scripts/require cargo cc
-	$(CARGO) run --release --package chappe-server --bin chappe -- serve --channel general
+	$(CARGO) run --release --package chappe-server --no-default-features --bin chappe -- serve --channel general
 
 test: ## Everything that CI runs; starts the servers that are missing, and stops what it started
 	@scripts/require cargo cc $$(tests/services/services needs)
@@ -29,8 +29,8 @@ clippy: ## Lints, warnings denied
 
 bench: ## Measure against bare programs; BENCH="--only fanout --quick" and the like narrow it
 	@scripts/require cargo cc
-	$(CARGO) build --release --package chappe-server --package chappe-bench
-	$(CARGO) run --quiet --release --package chappe-bench -- $(BENCH)
+	$(CARGO) build --profile dist --package chappe-server --package chappe-bench
+	$(CARGO) run --quiet --profile dist --package chappe-bench -- $(BENCH)
 
 services: ## Start Kafka, Cassandra, Redis and S3 for the tests, on loopback
 	@scripts/require $$(tests/services/services needs)
@@ -42,6 +42,17 @@ services-down: ## Stop them, keep their data
 
 services-wipe: ## Stop them and delete their data, keep the downloads
 	@tests/services/services wipe
+
+cluster: ## A development cluster: servers, 3 brokers, 4 gateways; tests/cluster/cluster down ends it
+	@scripts/require cargo cc $$(tests/services/services needs)
+	$(CARGO) build --package chappe-server
+	tests/cluster/cluster up
+
+chaos: ## 40 rounds of faults on a real cluster under load, each audited; CHAPPE_CHAOS_SEED, _FROM
+	@scripts/require cargo cc $$(tests/services/services needs)
+	$(CARGO) build --package chappe-server --package chappe-loadtest
+	CHAPPE_CHAOS_ROUNDS=$${CHAPPE_CHAOS_ROUNDS:-40} tests/services/services run \
+		$(CARGO) test --package chappe-tests --test faults -- --nocapture
 
 crash: ## 30 rounds of kill -9 under load, each audited
 	$(CARGO) build --package chappe-server --package chappe-loadtest

@@ -33,6 +33,7 @@ impl Leading {
             Some(generation) => partitions.insert(partition, generation),
             None => partitions.remove(&partition),
         };
+        metrics::gauge!("chappe_broker_leading_count").set(partitions.len() as f64);
         self.count.send_replace(partitions.len());
     }
 

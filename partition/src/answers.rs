@@ -85,6 +85,7 @@ impl Partition {
 
     /// Answers that the gateway is to resend.
     pub(crate) fn retry(&mut self, now: Now, to: To, refusal: Refusal) {
+        self.tally.given_back += 1;
         if let Some(ticket) = to.ticket {
             self.order.stop(ticket.session, ticket.channel, ticket.attempt, now.boot_ms);
         }
@@ -113,6 +114,7 @@ impl Partition {
             && let Some(Queued { out, .. }) = self.answers.queue.pop_front()
         {
             if self.answers.waits_aside(&out) || (needs_lease(&out) && !self.lease.live(now)) {
+                self.tally.suspended += 1;
                 let deadline = now.boot_ms + self.config.bounds.waiting_ms;
                 self.answers.held.push_back((deadline, out));
             } else {

@@ -56,7 +56,10 @@ impl Partition {
         let Request::Command(command) = &waiting.request else { return };
         match self.decide(now, command, named) {
             Ok(Decision::Append(fact)) => self.offer(now, Record::Fact(fact), Some(to)),
-            Ok(Decision::Again(change)) => self.push(Out::Again(to, change)),
+            Ok(Decision::Again(change)) => {
+                self.tally.repeated += 1;
+                self.push(Out::Again(to, change));
+            }
             Ok(Decision::Row(key)) => {
                 if self.jobs.len() >= self.config.bounds.reads_max {
                     let refusal = Refusal::new(ErrorCode::Overloaded).retry_after(BUSY_MS);

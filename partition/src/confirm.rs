@@ -174,6 +174,7 @@ impl Partition {
             Err(halt) => self.halt_by(now, halt),
             Ok(Verdict::Claimed | Verdict::Adopted) => self.depose(now),
             Ok(Verdict::Void) => {
+                self.tally.voided += 1;
                 self.flight.next = expected.next();
                 self.projection.note(Step::of(expected, &entry.record, self.count));
             }
@@ -222,6 +223,7 @@ impl Partition {
         if matches!(self.phase, Phase::HandingOver { .. }) {
             return self.let_go(now); // it was to be led by another anyway
         }
+        self.tally.deposed += 1;
         self.drop_leadership(now);
         let again_ms = now.boot_ms + self.next_back_off();
         self.phase = Phase::Deposed { again_ms };

@@ -43,6 +43,7 @@ mod rows_wanted;
 mod slot;
 mod tail;
 mod takeover;
+mod tally;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -53,3 +54,4 @@ pub use action::{Action, Outcome, PipeId, StoreFound, StoreRead};
 pub use config::{Assignment, Bounds, Config, Leadership, Now};
 pub use halt::{Halt, Poison};
 pub use partition::{Partition, Standing};
+pub use tally::Tally;

@@ -27,6 +27,7 @@ use crate::{
     slot::{Slot, Waiting},
     tail::Retained,
     takeover::{Asking, Replay},
+    tally::Tally,
 };
 
 /// One partition, led or to be led by this process.
@@ -67,6 +68,7 @@ pub struct Partition {
     pub(crate) scratch: Vec<u8>,
     /// Memory for records that are handed to the log.
     pub(crate) records: bytes::BytesMut,
+    pub(crate) tally: Tally,
     pub(crate) back_off_ms: u64,
     /// When slots are looked through for what waited too long.
     pub(crate) parked_at_ms: u64,
@@ -147,6 +149,7 @@ impl Partition {
             actions: VecDeque::new(),
             scratch: Vec::new(),
             records: bytes::BytesMut::new(),
+            tally: Tally::default(),
             back_off_ms: 0,
             parked_at_ms: 0,
             heard: false,
@@ -199,6 +202,11 @@ impl Partition {
     /// commands are refused and told to wait `retry_after_ms`.
     pub fn handle_backlog(&mut self, retry_after_ms: Option<u64>) {
         self.behind_ms = retry_after_ms;
+    }
+
+    /// What happened since this was last called.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// Which partition this is.

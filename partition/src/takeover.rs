@@ -312,6 +312,7 @@ impl Partition {
         }
         let excused = self.count.released;
         let verdict = self.count.take(offset, &record)?;
+        self.tally.voided += u64::from(verdict == Verdict::Void);
         let mut step = Step::of(offset, &entry.record, self.count);
         match record {
             Record::Fact(fact) if verdict == Verdict::Counts => {

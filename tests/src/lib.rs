@@ -17,11 +17,13 @@
 
 mod binary;
 mod client;
+pub mod cluster;
 mod encoding;
 mod files;
 pub mod http;
 pub mod quic;
 mod server;
+pub mod services;
 pub mod token;
 mod ws;
 

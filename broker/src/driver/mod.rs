@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use chappe_partition::{Action, Assignment, Leadership, Now, Partition};
+use chappe_partition::{Action, Assignment, Leadership, Now, Partition, Tally};
 use chappe_protocol::PartitionId;
 use chappe_storage::{
     log::{Acked, Acks, Appender, Log},
@@ -250,6 +250,7 @@ impl Driver {
                 self.carry_out(index, action);
             }
             self.deadlines_ms[index] = self.partitions[index].deadline(now());
+            tell_metrics(self.partitions[index].take_tally());
         }
         self.appender.flush();
         self.pipes.wake();
@@ -356,4 +357,17 @@ impl Driver {
         let done = self.handed_over >= self.partitions.len() && self.backlog_bytes == 0;
         done || now().boot_ms >= at_ms
     }
+}
+
+/// Adds what happened in a partition to the process's counts. Nothing did, most often.
+fn tell_metrics(tally: Tally) {
+    if tally == Tally::default() {
+        return;
+    }
+    let Tally { voided, deposed, suspended, repeated, given_back } = tally;
+    metrics::counter!("chappe_broker_voided_records_total").increment(voided);
+    metrics::counter!("chappe_broker_depositions_total").increment(deposed);
+    metrics::counter!("chappe_broker_suspended_answers_total").increment(suspended);
+    metrics::counter!("chappe_broker_repeated_commands_total").increment(repeated);
+    metrics::counter!("chappe_broker_given_back_total").increment(given_back);
 }

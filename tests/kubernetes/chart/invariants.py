@@ -198,7 +198,7 @@ def the_job_has_what_it_needs_before_the_release_is_there(objects, values):
     assert len(jobs) == int(wanted)
     for job in jobs:
         pod = job["spec"]["template"]["spec"]
-        steps = [container["args"] for container in pod["initContainers"] + pod["containers"]]
+        steps = [container["args"][:2] for container in containers_of(pod)]
         assert steps == [["schema", "apply"], ["log", "create"]], steps
         [name] = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
         [own] = [one for one in objects.of("ConfigMap") if one["metadata"]["name"] == name]

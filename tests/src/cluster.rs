@@ -1,0 +1,287 @@
+//! A cluster of our own on real servers: brokers and gateways, each a process, on a topic and a
+//! keyspace that nobody else uses.
+
+use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+use crate::{binary::chappe, fresh, http, services};
+
+const BROKERS: usize = 3;
+const PARTITIONS: u32 = 12;
+/// Kafka, the store and a group of brokers answer within this on a busy machine.
+const READY: Duration = Duration::from_secs(90);
+
+/// What runs in a process of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Leads partitions.
+    Broker,
+    /// Holds WebSocket connections.
+    Ws,
+    /// Holds QUIC connections.
+    Quic,
+}
+
+/// A process of the cluster.
+pub struct Node {
+    /// Its name in logs.
+    pub name: String,
+    part: Part,
+    /// Where clients connect, or gateways.
+    pub listen: SocketAddr,
+    admin: SocketAddr,
+    child: Option<Child>,
+    /// Counts of its earlier lives, which died with them.
+    past: Vec<(String, f64)>,
+    environment: Vec<(String, String)>,
+}
+
+/// A running cluster. Its processes are killed when it is dropped.
+pub struct Cluster {
+    folder: TempDir,
+    /// Three brokers, two WebSocket gateways, one QUIC gateway.
+    pub nodes: Vec<Node>,
+    topic: String,
+}
+
+impl Cluster {
+    /// Makes topic and tables, and starts all processes. `kafka_of` may name other addresses of
+    /// Kafka for a broker, as those of a relay.
+    pub async fn start(kafka_of: impl Fn(usize) -> Option<String>) -> Self {
+        let folder = tempfile::Builder::new().prefix("chappe-cluster-").tempdir().unwrap();
+        let topic = fresh("cluster");
+        let ports = free_ports(2 * (BROKERS + 3));
+        let mut ports = ports.into_iter();
+        let mut nodes = Vec::new();
+        let parts = [Part::Broker; BROKERS].into_iter().chain([Part::Ws, Part::Ws, Part::Quic]);
+        for (index, part) in parts.enumerate() {
+            let kafka = kafka_of(index).map(|brokers| ("CHAPPE_LOG__BROKERS".to_owned(), brokers));
+            nodes.push(Node {
+                name: format!("{part:?}-{index}").to_lowercase(),
+                part,
+                listen: ports.next().unwrap(),
+                admin: ports.next().unwrap(),
+                child: None,
+                past: Vec::new(),
+                environment: kafka.into_iter().collect(),
+            });
+        }
+        let mut cluster = Self { folder, nodes, topic };
+        cluster.write_config();
+        cluster.tool(&["schema", "apply", "--replicas", "1"]).await;
+        cluster.tool(&["log", "create"]).await;
+        cluster.tool(&["log", "check"]).await;
+        for index in 0..cluster.nodes.len() {
+            cluster.spawn(index);
+        }
+        for index in 0..cluster.nodes.len() {
+            cluster.ready(index).await;
+        }
+        cluster
+    }
+
+    /// The file of the secret that signs tokens.
+    pub fn secret(&self) -> PathBuf {
+        self.folder.path().join("secret")
+    }
+
+    /// A folder for what a test writes.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// The topic of its log.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The nodes of a part.
+    pub fn of(&self, part: Part) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|index| self.nodes[*index].part == part).collect()
+    }
+
+    /// The digest of the QUIC gateway's certificate.
+    pub fn fingerprint(&self) -> String {
+        let node = &self.nodes[self.of(Part::Quic)[0]];
+        let run = fs::read(self.folder.path().join(&node.name).join("run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&run).unwrap();
+        run["fingerprint"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts a process that is not running.
+    pub fn spawn(&mut self, index: usize) {
+        let (config, folder) = (self.config(), self.folder.path().to_owned());
+        let node = &mut self.nodes[index];
+        assert!(node.child.is_none(), "{} runs already", node.name);
+        let log = folder.join(format!("{}.log", node.name));
+        let log = fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(chappe());
+        command.arg("serve").arg("--config").arg(config);
+        command.arg("--data").arg(folder.join(&node.name));
+        command.arg("--admin-listen").arg(node.admin.to_string());
+        let (role, listen) = match node.part {
+            Part::Broker => ("broker", "--uplink-listen"),
+            Part::Ws => ("gateway-ws", "--listen"),
+            Part::Quic => ("gateway-quic", "--quic-listen"),
+        };
+        command.args(["--role", role]).arg(listen).arg(node.listen.to_string());
+        if node.part == Part::Quic {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAPPE_")) {
+            command.env_remove(name);
+        }
+        command.envs(node.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        node.child = Some(command.kill_on_drop(true).spawn().unwrap());
+    }
+
+    /// Waits until a process is ready.
+    pub async fn ready(&mut self, index: usize) {
+        let admin = self.nodes[index].admin;
+        let waiting = async {
+            loop {
+                if let Some(status) = self.nodes[index].child.as_mut().unwrap().try_wait().unwrap()
+                {
+                    panic!("{} ended with {status}:\n{}", self.nodes[index].name, self.log(index));
+                }
+                // Nobody listens at first.
+                let page = tokio::spawn(async move { http::get(admin, "/readyz").await.status });
+                if page.await.is_ok_and(|status| status == 200) {
+                    return;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout(READY, waiting).await.is_err() {
+            panic!("{} is not ready:\n{}", self.nodes[index].name, self.log(index));
+        }
+    }
+
+    /// Kills a process as `kill -9` does.
+    pub async fn kill(&mut self, index: usize) {
+        self.remember(index).await;
+        let mut child = self.nodes[index].child.take().expect("it runs");
+        child.kill().await.unwrap();
+    }
+
+    /// Stops a process as an operator does, and waits until it has ended.
+    pub async fn stop(&mut self, index: usize) {
+        self.remember(index).await;
+        self.signal(index, Signal::TERM);
+        let mut child = self.nodes[index].child.take().expect("it runs");
+        let ended = timeout(READY, child.wait()).await.expect("it ends").unwrap();
+        assert!(
+            ended.success(),
+            "{} ended with {ended}:\n{}",
+            self.nodes[index].name,
+            self.log(index)
+        );
+    }
+
+    /// Sends a process a signal.
+    pub fn signal(&self, index: usize, signal: Signal) {
+        let pid = self.nodes[index].child.as_ref().and_then(Child::id).expect("it runs");
+        kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+    }
+
+    /// The last lines of a process's log.
+    pub fn log(&self, index: usize) -> String {
+        let path = self.folder.path().join(format!("{}.log", self.nodes[index].name));
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<_> = text.lines().rev().take(30).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// A count over all processes and all their lives. Those that do not run now, or do not
+    /// answer, give what they gave last.
+    pub async fn count(&self, name: &str) -> f64 {
+        let mut sum = 0.0;
+        for node in &self.nodes {
+            sum += node.past.iter().filter(|(of, _)| of == name).map(|(_, n)| n).sum::<f64>();
+            if node.child.is_some() {
+                let now = counts(node.admin).await;
+                sum += now.iter().filter(|(of, _)| of == name).map(|(_, n)| n).sum::<f64>();
+            }
+        }
+        sum
+    }
+
+    /// How many partitions a broker leads.
+    pub async fn leads(&self, index: usize) -> u32 {
+        let counts = counts(self.nodes[index].admin).await;
+        let leading = counts.iter().find(|(name, _)| name == "chappe_broker_leading_count");
+        leading.map_or(0, |(_, count)| *count as u32)
+    }
+
+    async fn remember(&mut self, index: usize) {
+        let counts = counts(self.nodes[index].admin).await;
+        self.nodes[index].past.extend(counts);
+    }
+
+    async fn tool(&self, args: &[&str]) {
+        let mut command = Command::new(chappe());
+        command.args(args).arg("--config").arg(self.config()).stdin(Stdio::null());
+        let ended = timeout(READY, command.output()).await.expect("a tool ends").unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.success(), "chappe {args:?}: {said}");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("chappe.toml")
+    }
+
+    fn write_config(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        let list = |addresses: &str| format!("['{}']", addresses.replace(',', "', '"));
+        let brokers = self.of(Part::Broker).into_iter().map(|index| self.nodes[index].listen);
+        let brokers: Vec<_> = brokers.map(|address| address.to_string()).collect();
+        let text = format!(
+            "gateway.drain = '2s'\nuplink.brokers = {}\nauth.development = true\n\
+             auth.secret_file = '{}'\nlog.kind = 'kafka'\nlog.brokers = {}\nlog.topic = '{topic}'\n\
+             log.group = '{topic}'\nlog.partitions = {PARTITIONS}\nstore.kind = 'scylla'\n\
+             store.nodes = {}\nstore.keyspace = '{}'\nstore.user = '{}'\nstore.password = '{}'\n\
+             presence.kind = 'redis'\npresence.url = '{}'\n",
+            list(&brokers.join(",")),
+            self.secret().display(),
+            list(&services::given("KAFKA")),
+            list(&services::given("CQL")),
+            self.topic.replace('-', "_"),
+            services::given("CQL_USER"),
+            services::given("CQL_PASSWORD"),
+            services::given("REDIS"),
+            topic = self.topic,
+        );
+        fs::write(self.config(), text).unwrap();
+        let secret: [u8; 32] = std::array::from_fn(|_| getrandom::u64().unwrap() as u8);
+        fs::write(self.secret(), secret).unwrap();
+        fs::set_permissions(self.secret(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// What a process counts, summed over labels; nothing if it does not answer.
+async fn counts(admin: SocketAddr) -> Vec<(String, f64)> {
+    let asked = tokio::spawn(async move { http::get(admin, "/metrics").await });
+    let Ok(Ok(page)) = timeout(Duration::from_secs(2), asked).await else { return Vec::new() };
+    let lines = page.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
+    let lines: Vec<_> = lines.collect();
+    let pairs = lines.iter().filter_map(|line| {
+        let (metric, value) = line.rsplit_once(' ')?;
+        let name = metric.split_once('{').map_or(metric, |(name, _)| name);
+        Some((name.to_owned(), value.parse().ok()?))
+    });
+    pairs.collect()
+}
+
+/// Ports that nobody used a moment ago.
+fn free_ports(count: usize) -> Vec<SocketAddr> {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let held: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind(any).unwrap()).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
