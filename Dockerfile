@@ -4,9 +4,10 @@ ARG RUST=1.90
 ARG DEBIAN=trixie
 
 FROM rust:${RUST}-slim-${DEBIAN} AS build
-# librdkafka is built by its own configure and make, and takes OpenSSL and zlib from the system.
+# librdkafka is built by its own configure and make, with the system's OpenSSL and zlib. cmake is for
+# aws-lc where it has no prepared build.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends build-essential libssl-dev perl pkg-config python3 zlib1g-dev \
+    && apt-get install --yes --no-install-recommends build-essential cmake libssl-dev perl pkg-config python3 zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

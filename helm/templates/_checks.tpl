@@ -33,6 +33,14 @@
 {{- if and .Values.redis.url .Values.redis.existingSecret -}}
 {{- fail "\n\nredis.url and redis.existingSecret exclude each other: the Secret holds the whole URL." -}}
 {{- end -}}
+{{- with .Values.s3 -}}
+{{- if ne (len (compact (list .url .bucket .existingSecret))) (empty .url | ternary 0 3) -}}
+{{- fail "\n\ns3.url, s3.bucket and s3.existingSecret go together: all three, or none for no files." -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int64 .Values.prepare.topicMinInsync) (int64 .Values.prepare.topicReplicas) -}}
+{{- fail "\n\nprepare.topicMinInsync must not be more than prepare.topicReplicas: nothing could be written." -}}
+{{- end -}}
 {{- with .Values.kafka -}}
 {{- if and .login.existingSecret (eq .mechanism "plain") (not .tls) (not .ca.existingSecret) -}}
 {{- fail "\n\nkafka.tls: with kafka.mechanism=plain the password would be sent as it is. Set kafka.tls=true, or name an authority in kafka.ca." -}}

@@ -51,10 +51,12 @@ presence:
   kind: redis
   url: {{ .Values.redis.url | quote }}
 {{- end }}
+{{- if .Values.s3.url }}
 blobs:
   # Its kind is set where its keys are.
   url: {{ .Values.s3.url | quote }}
   bucket: {{ .Values.s3.bucket | quote }}
+{{- end }}
 uplink:
   # The headless Service's name resolves to every broker, and is resolved again when they change.
   brokers: [{{ printf "%s-broker.%s.svc:7402" (include "chappe.fullname" .) .Release.Namespace | quote }}]
