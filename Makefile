@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy services services-down services-wipe cluster chaos crash bench autobahn
+.PHONY: help run test check fmt clippy services services-down services-wipe cluster chaos crash bench autobahn helm-check helm-test
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,8 +14,9 @@ run: ## Build and start everything in one process, data in ./chappe-data
 	$(CARGO) run --release --package chappe-server --no-default-features --bin chappe -- serve --channel general
 
 test: ## Everything that CI runs; starts the servers that are missing, and stops what it started
-	@scripts/require cargo cc $$(tests/services/services needs)
+	@scripts/require cargo cc python3 pip go1.26 $$(tests/services/services needs)
 	$(MAKE) check
+	$(MAKE) helm-check
 	tests/services/services run $(CARGO) test --workspace --no-fail-fast
 	$(CARGO) doc --workspace --no-deps --quiet
 
@@ -53,6 +54,14 @@ chaos: ## 40 rounds of faults on a real cluster under load, each audited; CHAPPE
 	$(CARGO) build --package chappe-server --package chappe-loadtest
 	CHAPPE_CHAOS_ROUNDS=$${CHAPPE_CHAOS_ROUNDS:-40} tests/services/services run \
 		$(CARGO) test --package chappe-tests --test faults -- --nocapture
+
+helm-check: ## Lint, render and validate the chart with Helm 3 and 4; no cluster needed
+	@scripts/require python3 pip go1.26 flock
+	tests/kubernetes/check
+
+helm-test: ## The chart's whole life on a real control plane; compiles it the first time (half an hour)
+	@scripts/require python3 pip go1.26 flock setsid openssl curl
+	tests/kubernetes/lifecycle
 
 crash: ## 30 rounds of kill -9 under load, each audited
 	$(CARGO) build --package chappe-server --package chappe-loadtest
