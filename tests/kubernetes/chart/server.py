@@ -21,14 +21,13 @@ def takes(helm, binary, path):
         for container in containers_of(pod):
             with tempfile.TemporaryDirectory() as folder:
                 file = os.path.join(folder, "chappe.toml")
+                roles = [part.removeprefix("--role=") for part in container["args"] if part.startswith("--role=")]
                 with open(file, "w") as config:
-                    config.write(found.toml())
+                    # What --role says; it has no variable.
+                    config.write(f"roles = {roles}\n{found.toml()}")
                 environment = {one["name"]: one.get("value", "from-a-secret") for one in container["env"]}
                 if environment.get("CHAPPE_PRESENCE__URL"):
                     environment["CHAPPE_PRESENCE__URL"] = "redis://:secret@redis:6379"
-                role = [part.removeprefix("--role=") for part in container["args"] if part.startswith("--role=")]
-                if role:
-                    environment["CHAPPE_ROLES"] = role[0]
                 environment["CHAPPE_CONFIG"] = file
                 done = subprocess.run([binary, "config", "check"], env=environment, capture_output=True, text=True, timeout=30)
                 assert done.returncode == 0, f"{component_of(owner)}: {done.stderr}"
