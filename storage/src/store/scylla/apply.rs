@@ -17,7 +17,8 @@ use scylla::policies::load_balancing::{
 use scylla::statement::unprepared::Statement;
 
 use super::check::{Difference, Found, SchemaError};
-use super::cluster::{connect, failure};
+use super::cluster::failure;
+use super::link::connect;
 use super::retry::may_pass;
 use super::schema::{VERSION, steps};
 use super::{ScyllaOptions, versions};

@@ -10,7 +10,8 @@ use scylla::statement::unprepared::Statement;
 use scylla::value::CqlValue;
 
 use super::super::StoreError;
-use super::cluster::{connect, datacenters, failure};
+use super::cluster::failure;
+use super::link::{connect, datacenters};
 use super::row::strange;
 use super::schema::{self, Layout, Type, VERSION};
 use super::{ScyllaOptions, ScyllaOptionsError, versions};

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::{Claimed, ROW_BYTES_MAX, StoreError, UniqueKey};
 use super::ScyllaStore;
-use super::cluster::{Cluster, Link, failure, silent};
+use super::cluster::{Cluster, failure, silent};
+use super::link::Link;
 use super::retry::may_pass;
 use super::row::{Field, strange};
 

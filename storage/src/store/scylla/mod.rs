@@ -21,6 +21,7 @@ mod buckets;
 mod check;
 mod claims;
 mod cluster;
+mod link;
 mod options;
 mod read;
 mod retry;

@@ -15,7 +15,7 @@ use super::super::key::BUCKET;
 use super::super::{Key, Row, Scan, Stamp, StoreError, Table};
 use super::ScyllaStore;
 use super::buckets::index_of;
-use super::cluster::Link;
+use super::link::Link;
 use super::row::{self, Field, Listed, Partition, key_fields, number, stamp, strange};
 use super::schema::bucket;
 use super::statements::Walk;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::super::{Key, Mutation, ROW_BYTES_MAX, Stamp, StoreError};
 use super::ScyllaStore;
 use super::buckets::{index_of, index_row};
-use super::cluster::Link;
+use super::link::Link;
 use super::row::{Field, Partition, key_fields, written};
 use super::statements::Statements;
 

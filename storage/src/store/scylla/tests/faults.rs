@@ -155,6 +155,23 @@ async fn a_store_starts_while_its_cluster_is_down_and_is_there_when_it_comes() {
 }
 
 #[tokio::test]
+async fn a_dropped_call_takes_the_try_to_connect_from_nobody() {
+    let (store, relay, _) = behind_a_relay(Duration::from_secs(60)).await;
+    relay.freeze();
+    {
+        let first = store.check();
+        tokio::pin!(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let second = store.check();
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending());
+    }
+    relay.restore();
+    // That try, or the one after it if it took too long: no call is told off for a dropped one.
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
 async fn calls_wait_for_their_turn_no_longer_than_their_time() {
     let (store, relay, _) = behind_a_relay(CALL).await;
     store.check().await.unwrap();

@@ -85,7 +85,7 @@ async fn shared_keyspace() {
 
 /// A session of the tests' own.
 async fn session() -> Session {
-    cluster::connect(&options().session().unwrap()).await.unwrap()
+    link::connect(&options().session().unwrap()).await.unwrap()
 }
 
 async fn cql(session: &Session, text: &str) -> scylla::response::query_result::QueryResult {
