@@ -3,7 +3,7 @@
 //! A reader stays where it stopped, with what it has fetched ahead, for the next read from there.
 //! There are so many at most; the one that was used least recently is sent elsewhere.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,16 +18,22 @@ use super::config::KafkaConfig;
 use super::connection::{SERVED_EVERY, Voice};
 use crate::log::{Entry, Offset, ReadError};
 
-/// The readers that are not reading. Whoever takes one holds a permit, of which there are as many
-/// as there may be readers.
+/// The readers. Whoever reads holds a permit, of which there are as many as there may be readers.
 pub(super) struct Readers {
     config: Arc<KafkaConfig>,
-    idle: Mutex<Vec<Reader>>,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Reader>,
+    /// How many there are with those that read.
+    count: usize,
 }
 
 impl Readers {
     pub(super) fn new(config: Arc<KafkaConfig>) -> Self {
-        Self { config, idle: Mutex::default() }
+        Self { config, pool: Mutex::default() }
     }
 
     /// The records of `partition` from `from` on, up to `end`, to about `bytes_max`. Blocks, until
@@ -40,32 +46,56 @@ impl Readers {
         bytes_max: usize,
         deadline: Instant,
     ) -> Result<Vec<Entry>, Failure> {
-        let mut reader = match self.take(partition, from) {
-            Some(reader) => reader,
-            None => Reader::new(&self.config)?,
+        let taken = self.take(partition, from);
+        let read = |mut reader: Reader| {
+            let entries = reader.read(partition, from, end, bytes_max, deadline)?;
+            Ok((reader, entries))
         };
-        // After a failure it is not known where a reader stands, so it ends.
-        let entries = reader.read(partition, from, end, bytes_max, deadline)?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(entries)
+        let read = match taken.map(read) {
+            // Is it the log, or a client that lost its place? A new one tells.
+            None | Some(Err(Failure::Error(ReadError::Damaged { .. }))) => {
+                Reader::new(&self.config).and_then(read)
+            }
+            Some(read) => read,
+        };
+        let mut pool = self.pool();
+        match read {
+            Ok((reader, entries)) => {
+                pool.idle.push(reader);
+                Ok(entries)
+            }
+            // It is not known where its reader stands, so that has ended.
+            Err(failure) => {
+                pool.count -= 1;
+                Err(failure)
+            }
+        }
     }
 
     /// Ends the readers that are not reading. Blocks.
     pub(super) fn close(&self) {
-        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let idle = std::mem::take(&mut self.pool().idle);
         drop(idle);
     }
 
     /// The reader that stands there; or one that stands nowhere; or the one that has waited the
-    /// longest, if there may be no more.
+    /// longest, if there may be no more. Without one there is a place for a new one.
     fn take(&self, partition: PartitionId, from: Offset) -> Option<Reader> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self.pool();
         let place = Some((partition, from));
-        let stands = |at: &dyn Fn(&Reader) -> bool| idle.iter().position(at);
+        let stands = |at: &dyn Fn(&Reader) -> bool| pool.idle.iter().position(at);
         let index = stands(&|reader| reader.at == place)
             .or_else(|| stands(&|reader| reader.at.is_none()))
-            .or_else(|| (idle.len() >= self.config.readers_max).then_some(0))?;
-        Some(idle.remove(index))
+            // Of so many some do not read: whoever comes here is one of the readings himself.
+            .or_else(|| (pool.count >= self.config.readers_max).then_some(0));
+        if index.is_none() {
+            pool.count += 1;
+        }
+        index.map(|index| pool.idle.remove(index))
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

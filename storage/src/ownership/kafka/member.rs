@@ -1,6 +1,6 @@
 //! The threads that are a member of the group: one polls and waits for hand-overs, one commits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -41,8 +41,12 @@ pub(super) fn start(
 }
 
 fn join(config: &GroupConfig, held: &Arc<Held>) -> Result<BaseConsumer<Membership>, JoinError> {
-    let membership =
-        Membership { held: Arc::clone(held), hand_over: config.hand_over, voice: Voice::default() };
+    let membership = Membership {
+        held: Arc::clone(held),
+        hand_over: config.hand_over,
+        voice: Voice::default(),
+        broken: Mutex::default(),
+    };
     let consumer: KafkaResult<BaseConsumer<_>> = config.member().create_with_context(membership);
     let consumer = consumer.map_err(|error| JoinError(error.to_string()))?;
     consumer.subscribe(&[&config.topic]).map_err(|error| JoinError(error.to_string()))?;
@@ -83,6 +87,9 @@ fn serve(
         if let Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) = consumer.poll(POLL) {
             fatal = Some(error);
         }
+        let broken =
+            consumer.context().broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        fatal = fatal.or(broken);
     }
     held.close_commits();
     // One may still be under way; the library gives it up in its time.
@@ -122,19 +129,23 @@ struct Membership {
     held: Arc<Held>,
     hand_over: Duration,
     voice: Voice,
+    /// Why this member cannot go on.
+    broken: Mutex<Option<KafkaError>>,
 }
 
 impl Membership {
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        // With a place of its own nobody looks for the committed one; paused, nothing is fetched.
-        let assigned = list
-            .set_all_offsets(Place::Offset(0))
-            .and_then(|()| consumer.incremental_assign(list))
-            .and_then(|()| consumer.pause(list));
-        match assigned {
-            Ok(()) => self.held.assigned(&partitions(list)),
-            Err(error) => tracing::warn!(%error, "an assignment was not taken"),
+        // With a place of its own nobody looks for the committed one.
+        let placed = list.set_all_offsets(Place::Offset(0));
+        if let Err(error) = placed.and_then(|()| consumer.incremental_assign(list)) {
+            // The group believes that we lead these. Only another member puts that right.
+            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            return;
         }
+        if let Err(error) = consumer.pause(list) {
+            tracing::warn!(%error, "records are fetched that nobody reads");
+        }
+        self.held.assigned(&partitions(list));
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
