@@ -124,7 +124,7 @@ async fn reads_that_do_not_mend_are_named_and_mended() {
         cql(&session, &format!("ALTER TABLE {keyspace}.heads WITH read_repair = 'NONE'")).await;
         let (found, expected) = ("NONE".to_owned(), "BLOCKING".to_owned());
         let kept = Is::Kept { table: "heads", option: "read_repair", found, expected };
-        assert_eq!(differences(&options).await, [kept.clone()]);
+        assert_eq!(differences(&options).await, std::slice::from_ref(&kept));
         assert!(kept.is_required());
         apply(&options, None).await.unwrap();
     }
