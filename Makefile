@@ -45,12 +45,12 @@ services-wipe: ## Stop them and delete their data, keep the downloads
 	@tests/services/services wipe
 
 cluster: ## A development cluster: servers, 3 brokers, 4 gateways; tests/cluster/cluster down ends it
-	@scripts/require cargo cc $$(tests/services/services needs)
+	@scripts/require cargo cc libssl $$(tests/services/services needs)
 	$(CARGO) build --package chappe-server
 	tests/cluster/cluster up
 
 chaos: ## 40 rounds of faults on a real cluster under load, each audited; CHAPPE_CHAOS_SEED, _FROM
-	@scripts/require cargo cc $$(tests/services/services needs)
+	@scripts/require cargo cc libssl $$(tests/services/services needs)
 	$(CARGO) build --package chappe-server --package chappe-loadtest
 	CHAPPE_CHAOS_ROUNDS=$${CHAPPE_CHAOS_ROUNDS:-40} tests/services/services run \
 		$(CARGO) test --package chappe-tests --test faults -- --nocapture

@@ -122,29 +122,14 @@ impl Server {
         let ready = Readiness::default();
         let run = self.describe()?;
         let (stop, stopping) = watch::channel(false);
-        let admin = tokio::spawn(admin::serve(self.admin, metrics, ready.clone()));
-        let Self { config, channels, data, broker, gateway, .. } = self;
-        let mut held = None;
-        if let Some(part) = gateway {
-            held = Some(part.serve(&config, &data, stopping)?);
-        }
+        let Self { config, channels, data, broker, gateway, admin } = self;
+        let admin = tokio::spawn(admin::serve(admin, metrics, ready.clone()));
+        let held = gateway.map(|part| part.serve(&config, &data, stopping)).transpose()?;
         data.write_run(&run)?;
-        let prepared = async {
-            // A process with the log to itself is ready when it leads all; one of several when it
-            // can lead.
-            if let Some(part) = &broker
-                && config.log.kind == LogKind::Segment
-            {
-                part.running.leads_all().await;
-            }
-            match &held {
-                Some(held) => welcome::make_channels(&held.gateway, &held.own_key, &channels).await,
-                None => Ok(()),
-            }
-        };
+        let mut up = Up { config, broker, held, admin, stop };
         let mut stopped_early = false;
         select! {
-            prepared = prepared => prepared?,
+            prepared = up.prepare(&channels) => prepared?,
             () = signals.stop() => stopped_early = true,
         }
         if !stopped_early {
@@ -156,41 +141,19 @@ impl Server {
                 admin = %run.admin,
                 "ready"
             );
-            let secret = held.as_ref().and_then(|held| held.development_secret.as_deref());
-            welcome::print(&config, &run, secret)?;
+            welcome::print(&up.config, &run, up.development_secret())?;
             signals.stop().await;
         }
-        tracing::info!(drain = ?config.gateway.drain, "stopping; a second signal ends it at once");
+        tracing::info!(
+            drain = ?up.config.gateway.drain,
+            "stopping; a second signal ends it at once"
+        );
         ready.set(false);
-        let down = async {
-            if let Some(held) = &mut held {
-                held.gateway.drain(config.gateway.drain).await;
-                stop.send_replace(true);
-                held.frontends.ended().await;
-            }
-            if let Some(part) = &broker {
-                part.running.leave().await;
-            }
-        };
         select! {
-            () = down => {}
+            () = up.drain() => {}
             () = signals.stop() => tracing::warn!("ended without draining"),
         }
-        admin.abort();
-        if let Some(held) = &held {
-            held.tasks.iter().for_each(JoinHandle::abort);
-        }
-        tokio::task::spawn_blocking(move || {
-            if let Some(held) = held {
-                held.gateway.stop();
-            }
-            if let Some(BrokerPart { running, uplink }) = broker {
-                running.stop();
-                // Last: what was handed over has been told on it.
-                uplink.into_iter().for_each(|(_, task)| task.abort());
-            }
-        })
-        .await?;
+        tokio::task::spawn_blocking(move || up.end()).await?;
         data.remove_run();
         Ok(())
     }
@@ -213,6 +176,61 @@ impl Server {
             fingerprint: gateway.map(|part| part.certificate.fingerprint()),
             pid: std::process::id(),
         })
+    }
+}
+
+/// Everything that is to be stopped, in this order: connections, partitions, the uplink.
+struct Up {
+    config: Config,
+    broker: Option<BrokerPart>,
+    held: Option<Held>,
+    admin: JoinHandle<io::Result<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Up {
+    /// Returns when it is ready. A process with the log to itself is when it leads all; one of
+    /// several when it can lead.
+    async fn prepare(&self, channels: &[String]) -> anyhow::Result<()> {
+        if let Some(part) = &self.broker
+            && self.config.log.kind == LogKind::Segment
+        {
+            part.running.leads_all().await;
+        }
+        match &self.held {
+            Some(held) => welcome::make_channels(&held.gateway, &held.own_key, channels).await,
+            None => Ok(()),
+        }
+    }
+
+    fn development_secret(&self) -> Option<&[u8]> {
+        self.held.as_ref()?.development_secret.as_deref()
+    }
+
+    /// Closes connections evenly, and hands partitions over.
+    async fn drain(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.gateway.drain(self.config.gateway.drain).await;
+            self.stop.send_replace(true);
+            held.frontends.ended().await;
+        }
+        if let Some(part) = &self.broker {
+            part.running.leave().await;
+        }
+    }
+
+    /// Ends all threads. Blocks for some seconds at worst.
+    fn end(self) {
+        self.admin.abort();
+        if let Some(held) = self.held {
+            held.tasks.iter().for_each(JoinHandle::abort);
+            held.gateway.stop();
+        }
+        if let Some(BrokerPart { running, uplink }) = self.broker {
+            running.stop();
+            // Last: what was handed over has been told on it.
+            uplink.into_iter().for_each(|(_, task)| task.abort());
+        }
     }
 }
 

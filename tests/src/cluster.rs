@@ -6,6 +6,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     process::{Child, Command},
     time::{sleep, timeout},
 };
@@ -152,8 +153,9 @@ impl Cluster {
                     panic!("{} ended with {status}:\n{}", self.nodes[index].name, self.log(index));
                 }
                 // Nobody listens at first.
-                let page = tokio::spawn(async move { http::get(admin, "/readyz").await.status });
-                if page.await.is_ok_and(|status| status == 200) {
+                if TcpStream::connect(admin).await.is_ok()
+                    && http::get(admin, "/readyz").await.status == 200
+                {
                     return;
                 }
                 sleep(Duration::from_millis(50)).await;
@@ -265,10 +267,22 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the logs of all processes stay in {}", self.folder.path().display());
+        }
+    }
+}
+
 /// What a process counts, summed over labels; nothing if it does not answer.
 async fn counts(admin: SocketAddr) -> Vec<(String, f64)> {
-    let asked = tokio::spawn(async move { http::get(admin, "/metrics").await });
-    let Ok(Ok(page)) = timeout(Duration::from_secs(2), asked).await else { return Vec::new() };
+    let asked = async {
+        TcpStream::connect(admin).await.ok()?;
+        Some(http::get(admin, "/metrics").await)
+    };
+    let Ok(Some(page)) = timeout(Duration::from_secs(2), asked).await else { return Vec::new() };
     let lines = page.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
     let lines: Vec<_> = lines.collect();
     let pairs = lines.iter().filter_map(|line| {

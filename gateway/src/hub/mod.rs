@@ -205,12 +205,20 @@ impl Hub {
         self.slot(peer, index as u32).map_or(Rev::ZERO, |slot| entry.subscribers[slot].cursor)
     }
 
-    /// The heads of the channels that a connection reads.
+    /// The heads of the channels that a connection reads. Of one that it is catching up with, what
+    /// it was given: that more is to come is known, and its client must not ask for it again.
     pub(crate) fn heads(&self, peer: u32) -> Vec<(ChannelId, Rev)> {
         let Some(entry) = self.peers.get(peer) else { return Vec::new() };
-        let channels =
-            entry.subscriptions.iter().map(|place| &self.channels[place.channel as usize]);
-        channels.map(|channel| (channel.id, channel.known)).collect()
+        let heads = entry.subscriptions.iter().map(|place| {
+            let channel = &self.channels[place.channel as usize];
+            let subscriber = channel.subscribers[place.slot as usize];
+            let head = match subscriber.phase {
+                Phase::Live => channel.known,
+                Phase::Held { .. } | Phase::CatchingUp { .. } => subscriber.cursor,
+            };
+            (channel.id, head)
+        });
+        heads.collect()
     }
 
     /// A channel's index, if anything is known of it.

@@ -50,51 +50,15 @@ impl Fault {
     ) -> Duration {
         let began = Instant::now();
         match self {
-            Self::LeaderKilled => {
-                let leader = leader(cluster).await;
-                cluster.kill(leader).await;
-                goes_on(loads).await;
-                let healed = began.elapsed();
-                cluster.spawn(leader);
-                cluster.ready(leader).await;
-                return healed;
-            }
-            Self::GatewayKilled => {
-                for gateway in [cluster.of(Part::Ws)[0], cluster.of(Part::Quic)[0]] {
-                    cluster.kill(gateway).await;
-                    cluster.spawn(gateway);
-                    cluster.ready(gateway).await;
-                }
-            }
-            Self::KafkaNodeKilled => {
-                services::run("kafka", &["kill", "2"]).await;
-                goes_on(loads).await;
-                let healed = began.elapsed();
-                services::run("kafka", &["start", "2"]).await;
-                return healed;
-            }
+            Self::LeaderKilled => return leader_killed(cluster, loads).await,
+            Self::KafkaNodeKilled => return kafka_node_killed(loads).await,
+            Self::GatewayKilled => gateways_killed(cluster).await,
             Self::LeaderFrozen => {
                 let leader = leader(cluster).await;
-                cluster.signal(leader, Signal::STOP);
-                sleep(outage).await;
-                cluster.signal(leader, Signal::CONT);
+                freeze(cluster, leader, outage).await;
             }
-            Self::LeaderCutOff => {
-                // The one behind the relay.
-                let behind = cluster.of(Part::Broker)[2];
-                while cluster.leads(behind).await == 0 {
-                    sleep(Duration::from_millis(100)).await;
-                }
-                relay.set_cut(true);
-                sleep(outage).await;
-                relay.set_cut(false);
-            }
-            Self::GatewayFrozen => {
-                let gateway = cluster.of(Part::Ws)[1];
-                cluster.signal(gateway, Signal::STOP);
-                sleep(outage).await;
-                cluster.signal(gateway, Signal::CONT);
-            }
+            Self::GatewayFrozen => freeze(cluster, cluster.of(Part::Ws)[1], outage).await,
+            Self::LeaderCutOff => leader_cut_off(cluster, relay, outage).await,
             Self::RedisDown => {
                 services::run("redis", &["pause"]).await;
                 goes_on(loads).await;
@@ -106,16 +70,63 @@ impl Fault {
                 sleep(outage).await;
                 services::run("cql", &["resume", "1"]).await;
             }
-            Self::RollingRestart => {
-                for node in 0..cluster.nodes.len() {
-                    cluster.stop(node).await;
-                    cluster.spawn(node);
-                    cluster.ready(node).await;
-                }
-            }
+            Self::RollingRestart => rolling_restart(cluster).await,
         }
         goes_on(loads).await;
         began.elapsed()
+    }
+}
+
+async fn leader_killed(cluster: &mut Cluster, loads: &mut [Load; 2]) -> Duration {
+    let began = Instant::now();
+    let leader = leader(cluster).await;
+    cluster.kill(leader).await;
+    goes_on(loads).await;
+    let healed = began.elapsed();
+    cluster.spawn(leader);
+    cluster.ready(leader).await;
+    healed
+}
+
+async fn kafka_node_killed(loads: &mut [Load; 2]) -> Duration {
+    let began = Instant::now();
+    services::run("kafka", &["kill", "2"]).await;
+    goes_on(loads).await;
+    let healed = began.elapsed();
+    services::run("kafka", &["start", "2"]).await;
+    healed
+}
+
+async fn gateways_killed(cluster: &mut Cluster) {
+    for gateway in [cluster.of(Part::Ws)[0], cluster.of(Part::Quic)[0]] {
+        cluster.kill(gateway).await;
+        cluster.spawn(gateway);
+        cluster.ready(gateway).await;
+    }
+}
+
+async fn freeze(cluster: &Cluster, node: usize, outage: Duration) {
+    cluster.signal(node, Signal::STOP);
+    sleep(outage).await;
+    cluster.signal(node, Signal::CONT);
+}
+
+/// The broker behind the relay.
+async fn leader_cut_off(cluster: &Cluster, relay: &Relay, outage: Duration) {
+    let behind = cluster.of(Part::Broker)[2];
+    while cluster.leads(behind).await == 0 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    relay.set_cut(true);
+    sleep(outage).await;
+    relay.set_cut(false);
+}
+
+async fn rolling_restart(cluster: &mut Cluster) {
+    for node in 0..cluster.nodes.len() {
+        cluster.stop(node).await;
+        cluster.spawn(node);
+        cluster.ready(node).await;
     }
 }
 

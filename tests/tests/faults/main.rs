@@ -32,6 +32,8 @@ struct Plan {
     faults: Vec<(usize, Fault)>,
     /// How long what is frozen or down stays so.
     outage: Duration,
+    /// Every fault is among them.
+    is_complete: bool,
 }
 
 impl Plan {
@@ -39,7 +41,7 @@ impl Plan {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
         let Some(rounds) = number("CHAPPE_CHAOS_ROUNDS") else {
             let faults = Fault::ALL.into_iter().enumerate().collect();
-            return Self { faults, outage: Duration::from_secs(9) };
+            return Self { faults, outage: Duration::from_secs(9), is_complete: true };
         };
         let seed = number("CHAPPE_CHAOS_SEED").unwrap_or(1);
         let from = number("CHAPPE_CHAOS_FROM").unwrap_or(0);
@@ -50,7 +52,8 @@ impl Plan {
             (round as usize, Fault::ALL[at as usize])
         });
         println!("chaos: rounds {from} to {rounds}, CHAPPE_CHAOS_SEED={seed}");
-        Self { faults: faults.collect(), outage: Duration::from_secs(30) }
+        let is_complete = rounds >= from + Fault::ALL.len() as u64;
+        Self { faults: faults.collect(), outage: Duration::from_secs(30), is_complete }
     }
 }
 
@@ -63,7 +66,8 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
     let mut cluster = Cluster::start(|index| (index == 2).then(|| addresses.clone())).await;
     assert_replicated(&cluster).await;
     let (mut acked, mut retried) = (0, 0);
-    for (round, fault) in plan.faults {
+    for (round, fault) in &plan.faults {
+        let (round, fault) = (*round, *fault);
         let started = Instant::now();
         let ws = cluster.of(Part::Ws);
         let urls = ws.iter().map(|index| format!("ws://{}", cluster.nodes[*index].listen));
@@ -93,6 +97,9 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
         counts.push((name, cluster.count(name).await));
     }
     println!("{acked} acked, {retried} retried; {counts:?}");
+    if !plan.is_complete {
+        return;
+    }
     assert!(acked > 0 && retried > 0, "faults without doubt prove nothing");
     for (name, count) in counts {
         assert!(count > 0.0, "{name} stayed 0");
