@@ -27,7 +27,10 @@ impl Partition {
     pub fn handle_lost(&mut self, now: Now) {
         match self.phase {
             Phase::Idle | Phase::Halted(_) => {}
-            _ => self.let_go(now),
+            _ => {
+                self.tally.deposed += u64::from(self.leads());
+                self.let_go(now);
+            }
         }
     }
 
