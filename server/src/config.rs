@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    cluster::{LogKind, Mechanism, Presence, Role, Secret, StoreKind, Uplink, WAIT_DEFAULT},
+    cluster::{Blobs, LogKind, Mechanism, Presence, Role, Secret, StoreKind, Uplink, WAIT_DEFAULT},
     rates::Rates,
 };
 use crate::args;
@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) uplink: Uplink,
     pub(crate) presence: Presence,
+    pub(crate) blobs: Blobs,
     pub(crate) broker: Broker,
     pub(crate) gateway: Gateway,
     pub(crate) limits: Limits,
@@ -252,6 +253,7 @@ impl Default for Config {
             store: Store::default(),
             uplink: Uplink::default(),
             presence: Presence::default(),
+            blobs: Blobs::default(),
             broker: Broker::default(),
             gateway: Gateway::default(),
             limits: Limits::default(),
@@ -412,6 +414,7 @@ impl Config {
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
+        let verbatim = environment.clone();
         // Only names with the separator are settings: CHAPPE_URL and the like belong to tools.
         let settings = environment.into_iter().filter(|(name, _)| name.contains("__")).collect();
         let environment = config::Environment::with_prefix("CHAPPE")
@@ -429,11 +432,25 @@ impl Config {
             .with_list_parse_key("log.brokers")
             .with_list_parse_key("store.nodes")
             .source(Some(settings));
-        builder
-            .add_source(environment)
-            .build()
-            .and_then(config::Config::try_deserialize)
-            .map_err(|error| ConfigError(error.to_string()))
+        let read: Result<Self, _> =
+            builder.add_source(environment).build().and_then(config::Config::try_deserialize);
+        let mut read = read.map_err(|error| ConfigError(error.to_string()))?;
+        // What looks like a number would come back written in another way.
+        let given = |name: &str| verbatim.get(name).map(String::as_str);
+        for (name, user) in
+            [("CHAPPE_LOG__USER", &mut read.log.user), ("CHAPPE_STORE__USER", &mut read.store.user)]
+        {
+            *user = given(name).map(str::to_owned).or_else(|| user.take());
+        }
+        for (name, secret) in [
+            ("CHAPPE_LOG__PASSWORD", &mut read.log.password),
+            ("CHAPPE_STORE__PASSWORD", &mut read.store.password),
+            ("CHAPPE_BLOBS__ACCESS_KEY", &mut read.blobs.access_key),
+            ("CHAPPE_BLOBS__SECRET_KEY", &mut read.blobs.secret_key),
+        ] {
+            *secret = given(name).map(Secret::new).or_else(|| secret.take());
+        }
+        Ok(read)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -464,50 +481,6 @@ impl Config {
             );
         }
         Ok(())
-    }
-
-    fn check_cluster(&self) -> Result<(), ConfigError> {
-        let refuse = |text: &str| Err(ConfigError(text.to_owned()));
-        let of_kafka = self.log.kind == LogKind::Kafka;
-        if of_kafka != (self.store.kind == StoreKind::Scylla) {
-            return refuse(
-                "log.kind = 'kafka' and store.kind = 'scylla' go together: brokers in several \
-                 processes share both",
-            );
-        }
-        if self.runs(Role::Broker) && of_kafka && self.log.brokers.is_empty() {
-            return refuse("log.brokers names no node of Kafka");
-        }
-        if self.runs(Role::Broker) && of_kafka && self.store.nodes.is_empty() {
-            return refuse("store.nodes names no node of the store");
-        }
-        if (of_kafka || !self.runs(Role::Broker)) && self.uplink.brokers.is_empty() {
-            return refuse("uplink.brokers names no broker: where are the partitions led?");
-        }
-        let tls = &self.uplink.tls;
-        let files = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
-        if files != 0 && files != 3 {
-            return refuse("uplink.tls.ca, uplink.tls.cert and uplink.tls.key go together");
-        }
-        if self.presence.kind == cluster::PresenceKind::Redis && self.presence.url.is_none() {
-            return refuse("presence.url is needed with presence.kind = 'redis'");
-        }
-        if self.log.user.is_some() != self.log.password.is_some()
-            || self.store.user.is_some() != self.store.password.is_some()
-        {
-            return refuse("a user and a password go together");
-        }
-        Ok(())
-    }
-
-    /// Whether this process runs a part.
-    pub(crate) fn runs(&self, role: Role) -> bool {
-        self.roles.is_empty() || self.roles.contains(&role)
-    }
-
-    /// Whether this process holds connections of clients.
-    pub(crate) fn runs_gateway(&self) -> bool {
-        Role::ALL.iter().any(|role| *role != Role::Broker && self.runs(*role))
     }
 
     /// Where QUIC listens.
@@ -574,6 +547,15 @@ mod tests {
         assert!(read("[broker]\nbeacon = '100ms'", &[]).is_ok());
         assert!(read("[broker]\nbeacon = '99ms'", &[]).is_err());
         assert!(read("[broker]\nbeacon = '3s'", &[]).is_err());
+    }
+
+    #[test]
+    fn a_password_stays_as_it_was_given() {
+        let environment = [("CHAPPE_LOG__USER", "0123"), ("CHAPPE_LOG__PASSWORD", "1e5")];
+        let config = read("", &environment).unwrap();
+        assert_eq!(config.log.user.as_deref(), Some("0123"));
+        assert_eq!(config.log.password.as_ref().map(Secret::reveal), Some("1e5"));
+        assert!(!format!("{config:?}").contains("1e5"));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::{Config, ConfigError};
+
 /// A part of the server that a process may run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -94,6 +96,36 @@ impl Default for Presence {
     }
 }
 
+/// Where files are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Blobs {
+    pub(crate) kind: BlobsKind,
+    /// The S3 server, `https://host`.
+    pub(crate) url: Option<String>,
+    /// The bucket, which must exist.
+    pub(crate) bucket: Option<String>,
+    pub(crate) access_key: Option<Secret>,
+    pub(crate) secret_key: Option<Secret>,
+}
+
+/// What stands behind the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BlobsKind {
+    /// Files in the data directory.
+    Files,
+    /// A bucket.
+    S3,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        let (url, bucket, access_key, secret_key) = (None, None, None, None);
+        Self { kind: BlobsKind::Files, url, bucket, access_key, secret_key }
+    }
+}
+
 /// How a password is shown to Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -106,6 +138,61 @@ pub(crate) enum Mechanism {
     Plain,
 }
 
+impl Config {
+    /// What goes together, and what a part cannot do without.
+    pub(super) fn check_cluster(&self) -> Result<(), ConfigError> {
+        let refuse = |text: &str| Err(ConfigError(text.to_owned()));
+        let of_kafka = self.log.kind == LogKind::Kafka;
+        if of_kafka != (self.store.kind == StoreKind::Scylla) {
+            return refuse(
+                "log.kind = 'kafka' and store.kind = 'scylla' go together: brokers in several \
+                 processes share both",
+            );
+        }
+        if self.runs(Role::Broker) && of_kafka && self.log.brokers.is_empty() {
+            return refuse("log.brokers names no node of Kafka");
+        }
+        if self.runs(Role::Broker) && of_kafka && self.store.nodes.is_empty() {
+            return refuse("store.nodes names no node of the store");
+        }
+        if (of_kafka || !self.runs(Role::Broker)) && self.uplink.brokers.is_empty() {
+            return refuse("uplink.brokers names no broker: where are the partitions led?");
+        }
+        let tls = &self.uplink.tls;
+        let files = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
+        if files != 0 && files != 3 {
+            return refuse("uplink.tls.ca, uplink.tls.cert and uplink.tls.key go together");
+        }
+        if self.presence.kind == PresenceKind::Redis && self.presence.url.is_none() {
+            return refuse("presence.url is needed with presence.kind = 'redis'");
+        }
+        let blobs = &self.blobs;
+        let keys = blobs.access_key.is_some() && blobs.secret_key.is_some();
+        if blobs.kind == BlobsKind::S3 && !(blobs.url.is_some() && blobs.bucket.is_some() && keys) {
+            return refuse(
+                "blobs.url, blobs.bucket, blobs.access_key and blobs.secret_key are needed with \
+                 blobs.kind = 's3'",
+            );
+        }
+        if self.log.user.is_some() != self.log.password.is_some()
+            || self.store.user.is_some() != self.store.password.is_some()
+        {
+            return refuse("a user and a password go together");
+        }
+        Ok(())
+    }
+
+    /// Whether this process runs a part.
+    pub(crate) fn runs(&self, role: Role) -> bool {
+        self.roles.is_empty() || self.roles.contains(&role)
+    }
+
+    /// Whether this process holds connections of clients.
+    pub(crate) fn runs_gateway(&self) -> bool {
+        Role::ALL.iter().any(|role| *role != Role::Broker && self.runs(*role))
+    }
+}
+
 /// How long a process waits for what it needs, and how often it says so.
 pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
 
@@ -115,6 +202,11 @@ pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Secret(String);
 
 impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    #[cfg_attr(not(feature = "clustered"), allow(dead_code))]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }

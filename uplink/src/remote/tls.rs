@@ -1,6 +1,10 @@
 //! TLS between gateways and brokers: both show a certificate of the same authority.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -72,7 +76,7 @@ impl TlsFiles {
         Ok((self.certificates(&self.cert)?, key))
     }
 
-    fn certificates(&self, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    fn certificates(&self, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
             .map_err(|error| self.failed(path, error))?
             .collect();
@@ -83,8 +87,8 @@ impl TlsFiles {
         Ok(chain)
     }
 
-    fn failed(&self, path: &PathBuf, what: impl ToString) -> TlsError {
-        TlsError::File { path: path.clone(), what: what.to_string() }
+    fn failed(&self, path: &Path, what: impl ToString) -> TlsError {
+        TlsError::File { path: path.to_owned(), what: what.to_string() }
     }
 }
 
