@@ -72,7 +72,7 @@ impl JwksUrl {
         Ok(Self { uri, tls: Some(Arc::new(client_config(roots)?)) })
     }
 
-    /// An http URL of this very machine (127.0.0.1 or [::1]), for tests: what a loopback
+    /// An http URL of this very machine (127.0.0.1 or `[::1]`), for tests: what a loopback
     /// interface carries, nobody else can change.
     pub fn on_loopback(url: &str) -> Result<Self, FetchError> {
         let uri = parse(url, &Scheme::HTTP)?;
