@@ -31,8 +31,6 @@ use crate::{
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 /// How long is still listened when everything has come: what comes then came twice.
 const LINGER: Duration = Duration::from_millis(500);
-/// How long an interrupted run waits for what is under way.
-const INTERRUPTED_SETTLE: Duration = Duration::from_secs(2);
 
 /// A run cannot be laid out as asked.
 #[derive(Debug, thiserror::Error)]
@@ -145,9 +143,10 @@ impl Run {
         Ok(Published { seconds: took.as_secs_f64(), cpu })
     }
 
-    /// Waits for what is under way, and a little longer for what ought not to come.
+    /// Waits for what is under way, also after an interrupt: what was cut short would look lost. A
+    /// second interrupt ends the process. And a little longer for what ought not to come.
     async fn settle(&self) {
-        let most = if self.interrupted.get() { INTERRUPTED_SETTLE } else { self.args.settle };
+        let most = self.args.settle;
         let settled = async {
             while self.books.unanswered.get() > 0 || self.books.audit.borrow().outstanding() > 0 {
                 sleep(FLUSH_EVERY).await;
