@@ -1,5 +1,7 @@
 //! The keys of the store: one variant for each table, and the bytes that sort as they do.
 
+use std::ops::Bound;
+
 use chappe_protocol::id::POSITION_MAX;
 use chappe_protocol::{ChannelId, PartitionId, Rev, Seq, UserId};
 
@@ -32,6 +34,23 @@ pub enum Table {
     Outbox,
     /// `checkpoints (partition)`
     Checkpoints,
+}
+
+impl Table {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Messages,
+        Self::Events,
+        Self::Heads,
+        Self::Channels,
+        Self::Members,
+        Self::ChannelsByUser,
+        Self::ReadMarkers,
+        Self::Mentions,
+        Self::Relayed,
+        Self::Outbox,
+        Self::Checkpoints,
+    ];
 }
 
 /// A row's key.
@@ -92,6 +111,18 @@ impl Key {
             Self::Checkpoint(_) => Table::Checkpoints,
         }
     }
+
+    /// The key as bytes, for files: they are part of the format and never change.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_bytes().as_ref().to_vec()
+    }
+
+    /// The key that these bytes are, or none if they are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::from_bytes(bytes)
+    }
 }
 
 /// The keys of the conditional tables, which have no stamps.
@@ -101,6 +132,8 @@ pub enum UniqueKey {
     ChannelName(String),
     /// The log's lineage, one row for the whole instance.
     Lineage,
+    /// The export or import that is under way, one row for the whole instance.
+    Migration,
 }
 
 /// A key as bytes, for a backend whose rows are one ordered sequence: the table's number, then the
@@ -155,6 +188,18 @@ impl Table {
             Self::Outbox => 10,
             Self::Checkpoints => 11,
         }
+    }
+
+    /// The keys of this table, those above `after` if it is given.
+    pub(super) fn keys(self, after: Option<Key>) -> (Bound<KeyBytes>, Bound<KeyBytes>) {
+        let first = match after {
+            Some(key) => {
+                assert!(key.table() == self, "a row is followed by rows of its own table");
+                Bound::Excluded(key.to_bytes())
+            }
+            None => Bound::Included(KeyBytes::of(self.number())),
+        };
+        (first, Bound::Excluded(KeyBytes::of(self.number() + 1)))
     }
 }
 
@@ -233,11 +278,30 @@ impl UniqueKey {
     /// The key as bytes. Its tables' numbers begin at 128: the stamped ones stay below.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::ChannelName(name) => [&[128], name.as_bytes()].concat(),
+            Self::ChannelName(name) => [&[NAMES], name.as_bytes()].concat(),
             Self::Lineage => vec![129],
+            Self::Migration => vec![130],
         }
     }
+
+    /// The keys of channels' names, those above `after` if it is given.
+    pub(super) fn names(after: Option<String>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        let first = match after {
+            Some(name) => Bound::Excluded(Self::ChannelName(name).to_bytes()),
+            None => Bound::Included(vec![NAMES]),
+        };
+        (first, Bound::Excluded(vec![NAMES + 1]))
+    }
+
+    /// The name in the bytes of such a key, or none if they are none.
+    pub(super) fn name(bytes: &[u8]) -> Option<String> {
+        let name = bytes.strip_prefix(&[NAMES])?;
+        String::from_utf8(name.to_vec()).ok()
+    }
 }
+
+/// The number of the table of names.
+const NAMES: u8 = 128;
 
 /// The fields of a key that are still to be read.
 struct Fields<'a>(&'a [u8]);

@@ -154,6 +154,25 @@ pub trait Store: Send + Sync + 'static {
     /// Frees a unique key if it holds `value`; otherwise changes nothing.
     async fn release(&self, key: UniqueKey, value: Bytes) -> Result<(), StoreError>;
 
+    /// At most `limit` rows of a whole table, in an order of the backend's own: those after the
+    /// row of `after`, or the first ones. None at all only at the end.
+    ///
+    /// Page after page, each from the last row of the one before, brings every row that was there
+    /// all the time, once; also over restarts. What is written meanwhile may come or not.
+    async fn dump(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, StoreError>;
+
+    /// The same of the channels' names and what they hold.
+    async fn dump_names(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError>;
+
     /// Drops the events of a channel up to `rev`, as far as whole buckets allow.
     async fn expire_events(&self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError>;
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // what fails here fails a test
 
 mod claims;
+mod dump;
 mod expiry;
 mod model;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use chappe_protocol::{ChannelId, Incarnation, PartitionId, Rev, Seq, UserId};
 use super::{Key, Mutation, Row, Scan, Stamp, Store};
 
 pub use claims::*;
+pub use dump::*;
 pub use expiry::*;
 pub use model::*;
 pub use rows::*;
@@ -84,6 +86,20 @@ macro_rules! store_conformance {
                 $crate::store::conformance::$promise(subject).await;
             }
         )*
+    };
+}
+
+/// Makes the part of the suite that goes through whole tables tests of one backend. Each store must
+/// be all its subject's own, which in shared tables the others' need not be.
+#[macro_export]
+macro_rules! store_dump_conformance {
+    ($subject:ty) => {
+        $crate::store_conformance! { $subject:
+            a_dump_brings_every_row_of_a_table_once,
+            a_dump_goes_on_behind_any_row_after_a_reopen,
+            a_long_dump_has_no_removed_rows,
+            a_dump_brings_every_name_once,
+        }
     };
 }
 

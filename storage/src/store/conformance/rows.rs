@@ -12,7 +12,7 @@ use super::{
 use crate::store::{ROW_BYTES_MAX, Row};
 
 /// One row of each table.
-fn every_table() -> Vec<Key> {
+pub(super) fn every_table() -> Vec<Key> {
     vec![
         message(1),
         event(1),

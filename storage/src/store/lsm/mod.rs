@@ -32,7 +32,9 @@ use bytes::Bytes;
 use chappe_protocol::{ChannelId, Rev};
 use tokio::sync::Semaphore;
 
-use super::{Claimed, Key, Mutation, ROW_BYTES_MAX, Row, Scan, Store, StoreError, UniqueKey};
+use super::{
+    Claimed, Key, Mutation, ROW_BYTES_MAX, Row, Scan, Store, StoreError, Table, UniqueKey,
+};
 use group::{Change, RowChange, Rows};
 use tree::Tree;
 use writer::Writer;
@@ -122,6 +124,23 @@ impl Store for LsmStore {
         let key = unique_bytes(&key, &value)?;
         let release = Change::Release { key, value: value.to_vec().into() };
         self.writer.submit(release).await.map(drop)
+    }
+
+    async fn dump(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, StoreError> {
+        self.read(move |tree| tree.dump(table, after, limit)).await
+    }
+
+    async fn dump_names(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.read(move |tree| tree.dump_names(after, limit)).await
     }
 
     async fn expire_events(&self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use chappe_protocol::id::POSITION_MAX;
 use chappe_protocol::{ChannelId, Rev, Seq, UserId};
 
 use super::super::key::BUCKET;
-use super::super::{Key, Row, Scan, Stamp, StoreError};
+use super::super::{Key, Row, Scan, Stamp, StoreError, Table, UniqueKey};
 use super::group::Rows;
 use super::tree::{Tree, tree_error};
 
@@ -23,6 +23,30 @@ impl Tree {
             Order::LowestFirst => range.take(limit).map(decode_entry).collect(),
             Order::HighestFirst => range.rev().take(limit).map(decode_entry).collect(),
         }
+    }
+
+    /// Reads at most `limit` rows of a table, lowest first.
+    pub(super) fn dump(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, StoreError> {
+        self.range(table.keys(after)).take(limit).map(decode_entry).collect()
+    }
+
+    /// Reads at most `limit` names, lowest first.
+    pub(super) fn dump_names(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let name = |entry: fjall::Guard| {
+            let (key, value) = entry.into_inner().map_err(tree_error)?;
+            let name = UniqueKey::name(&key).ok_or_else(unknown_key)?;
+            Ok((name, Bytes::copy_from_slice(&value)))
+        };
+        self.range(UniqueKey::names(after)).take(limit).map(name).collect()
     }
 
     /// The keys of at most `limit` events of a channel from `from` on whose buckets end at or
@@ -63,8 +87,11 @@ fn decode_entry(entry: fjall::Guard) -> Result<(Key, Row), StoreError> {
 }
 
 fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {
-    let unknown = || StoreError::Damaged("a key is none of this format".to_owned());
-    Key::from_bytes(bytes).ok_or_else(unknown)
+    Key::from_bytes(bytes).ok_or_else(unknown_key)
+}
+
+fn unknown_key() -> StoreError {
+    StoreError::Damaged("a key is none of this format".to_owned())
 }
 
 fn bad_value() -> StoreError {

@@ -3,13 +3,13 @@
 //! Everything here blocks. Only the writer's thread commits.
 
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::RangeBounds;
 use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, Database, Keyspace, LsmError, PersistMode, UserKey, UserValue};
 
 use super::super::StoreError;
-use super::super::key::{KeyBytes, Sequence};
+use super::super::key::Sequence;
 use super::group::Rows;
 use crate::folder::Folder;
 
@@ -33,7 +33,7 @@ impl Tree {
     }
 
     /// The rows of a range of keys.
-    pub(super) fn range(&self, range: RangeInclusive<KeyBytes>) -> fjall::Iter {
+    pub(super) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> fjall::Iter {
         self.rows.range(range)
     }
 

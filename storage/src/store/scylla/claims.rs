@@ -153,8 +153,9 @@ impl Decided {
 
 fn fields<'a>(key: &'a UniqueKey, value: &[u8]) -> Result<(&'static str, &'a str), StoreError> {
     let (kind, name) = match key {
-        UniqueKey::ChannelName(name) => ("channel_name", name.as_str()),
+        UniqueKey::ChannelName(name) => (CHANNEL_NAME, name.as_str()),
         UniqueKey::Lineage => ("lineage", ""),
+        UniqueKey::Migration => ("migration", ""),
     };
     if name.len() > NAME_BYTES_MAX || value.len() > ROW_BYTES_MAX {
         return Err(StoreError::TooLarge { bytes: name.len().max(value.len()) });
@@ -162,10 +163,12 @@ fn fields<'a>(key: &'a UniqueKey, value: &[u8]) -> Result<(&'static str, &'a str
     Ok((kind, name))
 }
 
-fn key_fields(kind: &str, name: &str) -> Vec<Field> {
+pub(super) fn key_fields(kind: &str, name: &str) -> Vec<Field> {
     vec![Field::Text(kind.to_owned()), Field::Text(name.to_owned())]
 }
 
+/// The kind of channels' names.
+pub(super) const CHANNEL_NAME: &str = "channel_name";
 /// The servers take keys of up to 65,535 bytes; no name comes near.
 const NAME_BYTES_MAX: usize = 4096;
 /// Keys that can be changed at once by this process.

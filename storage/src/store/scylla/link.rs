@@ -15,10 +15,12 @@ use scylla::client::execution_profile::ExecutionProfileHandle;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::errors::{MetadataError, NewSessionError};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::StoreError;
 use super::cluster::silent;
+use super::dump::Dumps;
 use super::schema;
 use super::statements::Statements;
 use super::versions;
@@ -28,6 +30,11 @@ use super::{ScyllaOptions, ScyllaOptionsError};
 pub(super) struct Link {
     pub(super) session: Session,
     pub(super) statements: Statements,
+    /// Those that go through whole tables, prepared when they are first needed.
+    pub(super) dumps: OnceCell<Dumps>,
+    pub(super) keyspace: String,
+    /// How reads are made.
+    pub(super) reads: ExecutionProfileHandle,
 }
 
 /// Makes the one session.
@@ -140,7 +147,8 @@ impl Connector {
         let serial = self.options.serial_read();
         let statements = Statements::prepare(&session, keyspace, &self.reads, serial);
         let statements = Box::pin(statements).await.map_err(|error| error.to_string())?;
-        Ok(Link { session, statements })
+        let (keyspace, reads) = (keyspace.clone(), self.reads.clone());
+        Ok(Link { session, statements, dumps: OnceCell::new(), keyspace, reads })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -21,6 +21,7 @@ mod buckets;
 mod check;
 mod claims;
 mod cluster;
+mod dump;
 mod link;
 mod options;
 mod read;
@@ -39,7 +40,7 @@ use bytes::Bytes;
 use chappe_protocol::{ChannelId, PartitionId, Rev};
 
 use super::key::BUCKET;
-use super::{Claimed, Key, Mutation, Row, Scan, Store, StoreError, UniqueKey};
+use super::{Claimed, Key, Mutation, Row, Scan, Store, StoreError, Table, UniqueKey};
 use buckets::Indexed;
 use claims::Turns;
 use cluster::Cluster;
@@ -100,6 +101,23 @@ impl Store for ScyllaStore {
 
     async fn release(&self, key: UniqueKey, value: Bytes) -> Result<(), StoreError> {
         self.release_key(&key, value).await
+    }
+
+    async fn dump(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, StoreError> {
+        self.dump_table(table, after, limit).await
+    }
+
+    async fn dump_names(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.dump_claimed_names(after, limit).await
     }
 
     async fn expire_events(&self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError> {

@@ -245,7 +245,7 @@ impl ScyllaStore {
     }
 
     /// An answer that fits one page.
-    async fn all(
+    pub(super) async fn all(
         &self,
         link: &Link,
         end: Instant,
@@ -256,7 +256,7 @@ impl ScyllaStore {
         Ok(answer)
     }
 
-    async fn page(
+    pub(super) async fn page(
         &self,
         link: &Link,
         end: Instant,
@@ -310,7 +310,7 @@ impl Course {
 }
 
 /// CQL counts with 31 bits.
-fn limit_field(limit: usize) -> Field {
+pub(super) fn limit_field(limit: usize) -> Field {
     Field::Limit(i32::try_from(limit).unwrap_or(i32::MAX))
 }
 

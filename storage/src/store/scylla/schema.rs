@@ -166,19 +166,7 @@ pub(super) const fn stamped(table: Table) -> Layout {
 }
 
 /// In the order of their numbers as enumerated.
-pub(super) const STAMPED: [Table; 11] = [
-    Table::Messages,
-    Table::Events,
-    Table::Heads,
-    Table::Channels,
-    Table::Members,
-    Table::ChannelsByUser,
-    Table::ReadMarkers,
-    Table::Mentions,
-    Table::Relayed,
-    Table::Outbox,
-    Table::Checkpoints,
-];
+pub(super) const STAMPED: [Table; 11] = Table::ALL;
 
 /// Which buckets of a channel's messages and events have rows, so that a walk through them never
 /// looks into an empty one. A row has the stamp of a row that is in the bucket.

@@ -104,10 +104,10 @@ impl Statements {
     }
 }
 
-struct Prepare<'a> {
-    session: &'a Session,
-    keyspace: &'a str,
-    reads: &'a ExecutionProfileHandle,
+pub(super) struct Prepare<'a> {
+    pub(super) session: &'a Session,
+    pub(super) keyspace: &'a str,
+    pub(super) reads: &'a ExecutionProfileHandle,
 }
 
 impl Prepare<'_> {
@@ -188,7 +188,11 @@ impl Prepare<'_> {
         self.read(&table, &text).await
     }
 
-    async fn read(&self, table: &Layout, text: &str) -> Result<PreparedStatement, PrepareError> {
+    pub(super) async fn read(
+        &self,
+        table: &Layout,
+        text: &str,
+    ) -> Result<PreparedStatement, PrepareError> {
         let mut statement = self.prepare(table, text).await?;
         statement.set_execution_profile_handle(Some(self.reads.clone()));
         statement.set_is_idempotent(true);

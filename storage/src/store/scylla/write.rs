@@ -88,7 +88,7 @@ impl ScyllaStore {
     ) -> Result<(), StoreError> {
         let end = self.cluster.end_of_call();
         let link = self.cluster.link(end).await?;
-        let Link { session, statements } = &*link;
+        let Link { session, statements, .. } = &*link;
         loop {
             let lowest = self.lowest_buckets(&link, end, channel, kept_from).await?;
             let full = lowest.len() == super::read::BUCKETS_LISTED;

@@ -29,6 +29,7 @@ impl Subject for LsmSubject {
 }
 
 crate::store_conformance!(LsmSubject);
+crate::store_dump_conformance!(LsmSubject);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]

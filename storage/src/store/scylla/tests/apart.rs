@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chappe_protocol::{ChannelId, PartitionId, Rev, UserId};
 
 use super::super::ScyllaStore;
-use crate::store::{Claimed, Key, Mutation, Row, Scan, Store, StoreError, UniqueKey};
+use crate::store::{Claimed, Key, Mutation, Row, Scan, Store, StoreError, Table, UniqueKey};
 
 pub(super) struct Apart {
     store: ScyllaStore,
@@ -69,6 +69,7 @@ impl Apart {
         UniqueKey::ChannelName(match key {
             UniqueKey::ChannelName(name) => format!("{:016x}/name/{name}", self.mask),
             UniqueKey::Lineage => format!("{:016x}/lineage", self.mask),
+            UniqueKey::Migration => format!("{:016x}/migration", self.mask),
         })
     }
 }
@@ -105,6 +106,24 @@ impl Store for Apart {
 
     async fn release(&self, key: UniqueKey, value: Bytes) -> Result<(), StoreError> {
         self.store.release(self.unique(key), value).await
+    }
+
+    /// Of everybody's rows: whole tables are dumped in a keyspace of one's own.
+    async fn dump(
+        &self,
+        table: Table,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, StoreError> {
+        self.store.dump(table, after, limit).await
+    }
+
+    async fn dump_names(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.store.dump_names(after, limit).await
     }
 
     async fn expire_events(&self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 //! servers decide by them, answers that are lost, a cluster that goes and comes back, TLS.
 
 mod apart;
+mod dump;
 mod faults;
 mod rows;
 mod schema;
