@@ -46,6 +46,12 @@ impl Leading {
         drop(pipe.send(led, LIST_WEIGHT));
     }
 
+    /// The partitions that are not led here.
+    pub(crate) fn missing(&self) -> Vec<PartitionId> {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..self.of).map(PartitionId).filter(|id| !partitions.contains_key(id)).collect()
+    }
+
     /// How many there are, as it changes.
     pub(crate) fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()

@@ -17,11 +17,13 @@ mod driver;
 mod leading;
 mod lineage;
 mod local;
+mod sealing;
 mod start;
 mod weight;
 
-pub use chappe_partition::{Bounds, Leadership};
+pub use chappe_partition::{Bounds, Leadership, Sealing};
 pub use config::Config;
 pub use lineage::{LineageError, WhenEmpty, genesis, is_genesis};
 pub use local::LocalBroker;
+pub use sealing::Seal;
 pub use start::{Parts, Running, StartError, create, start};

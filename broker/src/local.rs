@@ -11,7 +11,7 @@ use chappe_storage::ownership::Change;
 use chappe_uplink::{Broker, Receiver, Request, Response, Sender, pipe};
 use tokio::sync::mpsc;
 
-use crate::leading::Leading;
+use crate::{leading::Leading, sealing::Sealings};
 
 /// The broker of this process. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) next_pipe: AtomicU64,
 }
 
+    pub(crate) sealings: Sealings,
 /// What reaches a driver from other threads.
 pub(crate) enum Mail {
     /// A pipe was opened. Its requests are read by one driver, its home.
@@ -44,6 +45,8 @@ impl LocalBroker {
     pub(crate) const fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
+    /// Its partitions are to be sealed so far, and kept so whoever led them before.
+    Seal(u8),
 
     /// How many partitions there are.
     pub fn partitions(&self) -> u32 {

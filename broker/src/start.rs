@@ -29,6 +29,7 @@ use crate::{
     lineage,
     local::{Mail, Shared},
 };
+    sealing::Sealings,
 
 /// Pipes and batches of requests on their way to a thread.
 const MAILBOX: usize = 1_024;
@@ -50,6 +51,7 @@ pub struct Running {
     partitions: usize,
     leading: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
+    pub(crate) shared: Arc<Shared>,
     ownership: Arc<dyn Ownership>,
     threads: Vec<thread::JoinHandle<()>>,
 }
@@ -100,6 +102,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running
         mailboxes,
         leading: Leading::new(log.partitions()),
         next_pipe: AtomicU64::new(1),
+        sealings: Sealings::new(log.partitions()),
     });
     let (bytes_max, age_ms_max) = (config.unprojected_bytes_max, config.unprojected_age_ms_max);
     let budget = Arc::new(Budget::new(bytes_max, age_ms_max, drivers));
@@ -113,6 +116,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running
         threads: Vec::with_capacity(drivers),
     };
     let relays = inboxes.unwrap_or_else(|| Arc::new(LocalBroker::new(Arc::clone(&shared))));
+        shared: Arc::clone(&shared),
     tokio::spawn(hand_out(changes, Arc::clone(&shared)));
     let leader = lineage::random() as u64;
     for (index, mail) in mails.into_iter().enumerate() {

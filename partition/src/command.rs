@@ -93,7 +93,7 @@ impl Partition {
             return Err(Refusal::resend());
         }
         if self.lead.seal == 2 || (self.lead.seal == 1 && !relayed) {
-            let refusal = Refusal::new(ErrorCode::Unavailable).because("its partition is sealed");
+            let refusal = Refusal::new(ErrorCode::Unavailable).because(SEALED);
             return Err(refusal.retry_after(SEALED_MS));
         }
         if let Some(wait_ms) = self.behind_ms
@@ -230,6 +230,9 @@ fn answered(channel: ChannelId, rev: Rev, row: &EventRow) -> Change {
     Change { channel, rev, seq: row.seq, at: row.at, inbox: None }
 }
 
+/// A client cannot open it again, and neither can waiting: only whoever sealed it.
+const SEALED: &str = "its partition is sealed while everything is exported: reads are answered, \
+                      changes are not taken";
 /// What a sealed partition, or one with too many nonces, tells to wait.
 const SEALED_MS: u64 = 2_000;
 const BUSY_MS: u64 = 100;

@@ -1,4 +1,4 @@
-//! Beats, seals and the planned end of a leadership.
+//! Beats and the planned end of a leadership.
 
 use crate::{
     action::Action,
@@ -32,18 +32,6 @@ impl Partition {
                 self.let_go(now);
             }
         }
-    }
-
-    /// Closes the partition for clients (stage 1) or for every fact (stage 2), or opens it again
-    /// (stage 0). Says whether the record could be offered: it leads, and nothing is on offer.
-    pub fn handle_seal(&mut self, now: Now, stage: u8) -> bool {
-        if !matches!(self.phase, Phase::Leading) || self.offered.is_some() || stage > 2 {
-            return false;
-        }
-        let mark = self.lead.mark(now);
-        let record = if stage == 0 { Record::Unseal(mark) } else { Record::Seal(mark, stage) };
-        self.offer(now, record, None);
-        true
     }
 
     /// Appends a beat when a live lease is wanted and nothing else was appended.

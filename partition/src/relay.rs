@@ -144,6 +144,14 @@ impl Relay {
         rows.map(|row| Offset(row.row.offset)).min().unwrap_or(Offset(u64::MAX))
     }
 
+    /// Whether nothing waits to be sent or removed, here or in the store.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.store == StoreSide::Known
+            && self.held == 0
+            && self.sent.is_empty()
+            && self.removing.is_empty()
+    }
+
     /// How many rows wait or are under way.
     pub(crate) const fn held(&self) -> usize {
         self.held

@@ -34,6 +34,8 @@ pub(super) enum Input {
     Ownership(Change),
     /// What became of a commit of the offset.
     Committed(PartitionId, Result<Offset, CommitError>),
+    /// The partitions are to be sealed so far.
+    Seal(u8),
     /// What became of a relayed fact.
     Relayed(PartitionId, u64, Outcome),
 }

@@ -86,6 +86,8 @@ pub(crate) struct Driver {
     backlog_bytes: usize,
     behind_ms: Option<u64>,
     stop: watch::Receiver<bool>,
+    /// How far its partitions are to be sealed, if anybody said so.
+    seal: Option<u8>,
     /// When it stops at the latest, once it was told to.
     stop_at_ms: Option<u64>,
 }
@@ -118,6 +120,7 @@ impl Driver {
             backlog_bytes: 0,
             behind_ms: None,
             stop,
+            seal: None,
             stop_at_ms: None,
         }
     }
@@ -181,6 +184,7 @@ impl Driver {
                 }
                 Input::Ownership(change) => self.take_change(now, change),
                 Input::Committed(id, outcome) => {
+                Input::Seal(stage) => self.seal = Some(stage),
                     if self.owned.committed(id, outcome) {
                         self.claim_again(now, id);
                     }
@@ -248,6 +252,11 @@ impl Driver {
         while let Some(index) = self.touched.pop_first() {
             while let Some(action) = self.partitions[index].poll_action() {
                 self.carry_out(index, action);
+            if let Some(stage) = self.seal
+                && partition.handle_seal(now, stage)
+            {
+                self.touched.insert(index);
+            }
             }
             self.deadlines_ms[index] = self.partitions[index].deadline(now());
             tell_metrics(self.partitions[index].take_tally());
@@ -332,6 +341,9 @@ impl Driver {
         }
         self.budget.report(self.index, self.backlog_bytes, bytes, oldest_ms);
         self.backlog_bytes = bytes;
+        if self.seal.is_some() {
+            self.shared.sealings.tell(&self.partitions);
+        }
         let behind_ms = self.budget.retry_after_ms(now().boot_ms);
         if behind_ms != self.behind_ms {
             self.behind_ms = behind_ms;

@@ -96,6 +96,8 @@ pub(super) async fn read_mail(mut mail: mpsc::Receiver<Mail>, inbox: Inbox) {
                 inbox.push_requests(pipe, requests.into_iter()).await;
             }
         }
+            Mail::Tell(whom) => inbox.push(Input::Tell(whom)),
+            Mail::Seal(stage) => inbox.push(Input::Seal(stage)),
     }
 }
 

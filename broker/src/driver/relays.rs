@@ -106,6 +106,7 @@ mod tests {
     use crate::{
         leading::Leading,
         local::{LocalBroker, Mail, Shared},
+        sealing::Sealings,
     };
 
     fn command() -> Box<Command> {
@@ -133,6 +134,7 @@ mod tests {
             pipe_bytes_max: 1 << 20,
             mailboxes: vec![mailbox],
             leading: Leading::new(1),
+            sealings: Sealings::new(1),
             next_pipe: AtomicU64::new(1),
         });
         let inbox = Inbox::default();

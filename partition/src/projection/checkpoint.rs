@@ -62,6 +62,7 @@ impl Partition {
     pub(super) fn saved(&mut self, now: Now, durable: Durable) {
         let saved = durable.offset.next();
         self.projection.saved = Some(saved);
+        self.projection.saved_seal = Some(durable.count.seal);
         self.projection.unsaved =
             self.projection.durable.is_some_and(|newest| newest.offset > durable.offset);
         self.relay.below(saved);

@@ -47,6 +47,8 @@ pub(crate) struct Projection {
     unsaved: bool,
     /// The checkpoint in the store.
     saved: Option<Offset>,
+    /// The stage of the seal that stands in it.
+    saved_seal: Option<u8>,
     saved_ms: u64,
     trimmed_ms: u64,
     again_ms: Option<u64>,
@@ -106,6 +108,7 @@ impl Projection {
             durable: None,
             unsaved: false,
             saved: None,
+            saved_seal: None,
             saved_ms: 0,
             trimmed_ms: 0,
             again_ms: None,
@@ -121,6 +124,7 @@ impl Projection {
     /// Goes on from a checkpoint.
     pub(crate) fn resume(&mut self, row: &CheckpointRow) {
         self.saved = Some(Offset(row.offset));
+        self.saved_seal = Some(row.seal);
         let offset = Offset(row.offset - 1);
         self.durable = Some(Durable { offset, crc: row.crc, count: Count::at(row) });
     }
@@ -156,6 +160,23 @@ impl Projection {
         self.saved
     }
 
+    /// The stage of the seal in the store's checkpoint.
+    pub(crate) const fn saved_seal(&self) -> Option<u8> {
+        self.saved_seal
+    }
+
+    /// Whether every confirmed fact is in the store.
+    pub(crate) const fn is_drained(&self) -> bool {
+        self.facts == 0
+    }
+
+    /// Whether the seal is another than the checkpoint says, and no fact is left before it.
+    fn lacks_seal(&self) -> bool {
+        let newest = self.steps.back().map(|step| step.count).or(self.durable.map(|at| at.count));
+        let stage = newest.map_or(0, |count| count.seal);
+        self.facts == 0 && stage != self.saved_seal.unwrap_or(0)
+    }
+
     /// When there is something to do.
     pub(crate) fn due(&self, bounds: &Bounds) -> Option<u64> {
         if !matches!(self.stage, Stage::Idle) || self.again_ms.is_some() {
@@ -170,7 +191,9 @@ impl Projection {
         let behind = self.durable.is_some_and(|at| self.saved != Some(at.offset.next()))
             || self.steps.front().is_some_and(|step| step.fact.is_none());
         let idle = behind.then(|| self.saved_ms + IDLE_CHECKPOINT_MS.min(bounds.refresh_ms));
-        [checkpoint, facts, idle].into_iter().flatten().min()
+        // Whoever sealed it waits for that.
+        let seal = self.lacks_seal().then_some(0);
+        [checkpoint, facts, idle, seal].into_iter().flatten().min()
     }
 
     /// Passes records without facts: they are durable at once.

@@ -16,6 +16,7 @@ mod reads;
 mod relaying;
 mod removal;
 mod roles;
+mod seal;
 mod takeover;
 
 use chappe_protocol::ChannelId;
