@@ -17,6 +17,8 @@ use chappe_storage::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::migration::{self, Migration};
+
 /// Log and store cannot be used together.
 #[derive(Debug, thiserror::Error)]
 pub enum LineageError {
@@ -54,6 +56,15 @@ pub enum LineageError {
         /// What it should have.
         configured: u32,
     },
+    /// What is imported is not all there yet.
+    #[error(
+        "an import into this store has begun and is not finished: run `chappe import` again with \
+         the same folder"
+    )]
+    Importing,
+    /// An import goes where nothing is.
+    #[error("the log has records already, and an import needs an empty one")]
+    InUse,
     /// The row in the store cannot be read.
     #[error("the store's lineage row cannot be read")]
     Row,
@@ -73,10 +84,13 @@ pub enum LineageError {
 
 /// What the store knows of its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct LineageRow {
-    lineage: [u8; 16],
-    incarnation: u32,
-    partitions: u32,
+pub(crate) struct LineageRow {
+    pub(crate) lineage: [u8; 16],
+    pub(crate) incarnation: u32,
+    pub(crate) partitions: u32,
+    /// The export that the store's rows came from, if they were imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) imported: Option<[u8; 16]>,
 }
 
 /// The record that every partition of a new log begins with.
@@ -89,7 +103,7 @@ pub fn is_genesis(record: &[u8], partitions: u32) -> bool {
     matches!(record::decode(record), Ok(Record::Genesis(genesis)) if genesis.partitions == partitions)
 }
 
-fn genesis_of(lineage: Lineage, partitions: u32) -> Bytes {
+pub(crate) fn genesis_of(lineage: Lineage, partitions: u32) -> Bytes {
     let mut bytes = Vec::new();
     record::encode(&Record::Genesis(Genesis { lineage, partitions }), &mut bytes);
     bytes.into()
@@ -113,6 +127,14 @@ pub(crate) async fn open(
     store: &Arc<dyn Store>,
     when_empty: WhenEmpty,
 ) -> Result<Assignment, LineageError> {
+    match migration::begun(store).await? {
+        Some(Migration::Import(_)) => return Err(LineageError::Importing),
+        Some(Migration::Export(_)) => tracing::warn!(
+            "everything here is being exported: reads are answered and changes refused, until \
+             `chappe export --abort` opens it again"
+        ),
+        None => {}
+    }
     let genesis = Found::read(log).await?;
     let row = store.claimed(UniqueKey::Lineage).await?.map(|bytes| decode(&bytes)).transpose()?;
     match (row, genesis.lineage) {
@@ -149,18 +171,18 @@ fn compare(
 
 /// What the log's first records say.
 #[derive(Default)]
-struct Found {
-    lineage: Option<Lineage>,
+pub(crate) struct Found {
+    pub(crate) lineage: Option<Lineage>,
     /// The partitions that have a genesis record already.
-    begun: Vec<PartitionId>,
+    pub(crate) begun: Vec<PartitionId>,
     empty: u32,
     /// Some partition has more than its genesis record.
-    used: bool,
-    trimmed: bool,
+    pub(crate) used: bool,
+    pub(crate) trimmed: bool,
 }
 
 impl Found {
-    async fn read(log: &Arc<dyn Log>) -> Result<Self, LineageError> {
+    pub(crate) async fn read(log: &Arc<dyn Log>) -> Result<Self, LineageError> {
         let mut found = Self::default();
         for partition in (0..log.partitions()).map(PartitionId) {
             let bounds = log.bounds(partition).await?;
@@ -207,7 +229,25 @@ async fn create(
     found: &Found,
 ) -> Result<Assignment, LineageError> {
     let partitions = log.partitions();
-    let record = genesis_of(lineage, partitions);
+    begin(log, &genesis_of(lineage, partitions), found).await?;
+    let (incarnation, imported) = (1, None);
+    let row = LineageRow { lineage: lineage.0.to_be_bytes(), incarnation, partitions, imported };
+    match store.claim(UniqueKey::Lineage, encode(&row)).await? {
+        Claimed::Yes => tracing::info!(%lineage, partitions, "made a new log"),
+        Claimed::Taken(other) => {
+            return Err(LineageError::Other { log: lineage, store: decode(&other)?.lineage() });
+        }
+    }
+    Ok(Assignment { lineage, incarnation: Incarnation(1) })
+}
+
+/// Writes the genesis records that are missing.
+pub(crate) async fn begin(
+    log: &Arc<dyn Log>,
+    record: &Bytes,
+    found: &Found,
+) -> Result<(), LineageError> {
+    let partitions = log.partitions();
     let (mut appender, mut acks) = log.appender();
     let missing: Vec<_> =
         (0..partitions).map(PartitionId).filter(|id| !found.begun.contains(id)).collect();
@@ -229,30 +269,22 @@ async fn create(
         Ok(())
     };
     let outcome = tokio::time::timeout(CREATE_TIMEOUT, acked).await;
-    outcome.unwrap_or_else(|_| Err(AppendError("no answer in 30 s".to_owned())))?;
-    let row = LineageRow { lineage: lineage.0.to_be_bytes(), incarnation: 1, partitions };
-    match store.claim(UniqueKey::Lineage, encode(&row)).await? {
-        Claimed::Yes => tracing::info!(%lineage, partitions, "made a new log"),
-        Claimed::Taken(other) => {
-            return Err(LineageError::Other { log: lineage, store: decode(&other)?.lineage() });
-        }
-    }
-    Ok(Assignment { lineage, incarnation: Incarnation(1) })
+    Ok(outcome.unwrap_or_else(|_| Err(AppendError("no answer in 30 s".to_owned())))?)
 }
 
 impl LineageRow {
-    const fn lineage(&self) -> Lineage {
+    pub(crate) const fn lineage(&self) -> Lineage {
         Lineage(u128::from_be_bytes(self.lineage))
     }
 }
 
-fn encode(row: &LineageRow) -> Bytes {
+pub(crate) fn encode(row: &LineageRow) -> Bytes {
     let bytes = rmp_serde::to_vec_named(row);
     assert!(bytes.is_ok(), "a lineage row can be encoded");
     bytes.unwrap_or_default().into()
 }
 
-fn decode(bytes: &[u8]) -> Result<LineageRow, LineageError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<LineageRow, LineageError> {
     rmp_serde::from_slice(bytes).map_err(|_| LineageError::Row)
 }
 
