@@ -17,6 +17,7 @@ mod driver;
 mod leading;
 mod lineage;
 mod local;
+mod overview;
 pub mod migration;
 mod sealing;
 mod start;

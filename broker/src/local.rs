@@ -1,22 +1,25 @@
 //! The broker of this process, as its gateways reach it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use chappe_partition::PipeId;
 use chappe_protocol::PartitionId;
 use chappe_storage::ownership::Change;
 use chappe_uplink::{Broker, Receiver, Request, Response, Sender, pipe};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::{leading::Leading, sealing::Sealings};
+use crate::{leading::Leading, overview::Told, sealing::Sealings};
 
 /// The broker of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct LocalBroker {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
@@ -25,10 +28,15 @@ pub(crate) struct Shared {
     /// One for each driver.
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     pub(crate) leading: Leading,
+    pub(crate) sealings: Sealings,
     pub(crate) next_pipe: AtomicU64,
+    /// Where this process can be reached.
+    pub(crate) address: String,
+    pub(crate) started: Instant,
+    pub(crate) unprojected_bytes_max: usize,
+    pub(crate) unprojected_age_ms_max: u64,
 }
 
-    pub(crate) sealings: Sealings,
 /// What reaches a driver from other threads.
 pub(crate) enum Mail {
     /// A pipe was opened. Its requests are read by one driver, its home.
@@ -37,16 +45,18 @@ pub(crate) enum Mail {
     Closed(PipeId),
     /// What became of the ownership of one of its partitions.
     Ownership(Change),
+    /// Its partitions are to be sealed so far, and kept so whoever led them before.
+    Seal(u8),
     /// Requests of a pipe whose home is another driver.
     Requests(PipeId, Vec<Request>),
+    /// Somebody wants to know how its partitions stand.
+    Tell(oneshot::Sender<Told>),
 }
 
 impl LocalBroker {
     pub(crate) const fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
-    /// Its partitions are to be sealed so far, and kept so whoever led them before.
-    Seal(u8),
 
     /// How many partitions there are.
     pub fn partitions(&self) -> u32 {

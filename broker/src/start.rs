@@ -5,6 +5,7 @@ use std::{
     io,
     sync::{Arc, atomic::AtomicU64},
     thread,
+    time::Instant,
 };
 
 use chappe_partition::{Config as PartitionConfig, Partition};
@@ -28,8 +29,8 @@ use crate::{
     leading::Leading,
     lineage,
     local::{Mail, Shared},
-};
     sealing::Sealings,
+};
 
 /// Pipes and batches of requests on their way to a thread.
 const MAILBOX: usize = 1_024;
@@ -50,8 +51,8 @@ pub struct Running {
     incarnation: Incarnation,
     partitions: usize,
     leading: watch::Receiver<usize>,
-    stop: watch::Sender<bool>,
     pub(crate) shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
     ownership: Arc<dyn Ownership>,
     threads: Vec<thread::JoinHandle<()>>,
 }
@@ -101,8 +102,12 @@ pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running
         pipe_bytes_max: config.pipe_bytes_max,
         mailboxes,
         leading: Leading::new(log.partitions()),
-        next_pipe: AtomicU64::new(1),
         sealings: Sealings::new(log.partitions()),
+        next_pipe: AtomicU64::new(1),
+        address: config.address.clone(),
+        started: Instant::now(),
+        unprojected_bytes_max: config.unprojected_bytes_max,
+        unprojected_age_ms_max: config.unprojected_age_ms_max,
     });
     let (bytes_max, age_ms_max) = (config.unprojected_bytes_max, config.unprojected_age_ms_max);
     let budget = Arc::new(Budget::new(bytes_max, age_ms_max, drivers));
@@ -111,12 +116,12 @@ pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running
         incarnation: assignment.incarnation,
         partitions: log.partitions() as usize,
         leading: shared.leading.count(),
+        shared: Arc::clone(&shared),
         stop,
         ownership: Arc::clone(&ownership),
         threads: Vec::with_capacity(drivers),
     };
     let relays = inboxes.unwrap_or_else(|| Arc::new(LocalBroker::new(Arc::clone(&shared))));
-        shared: Arc::clone(&shared),
     tokio::spawn(hand_out(changes, Arc::clone(&shared)));
     let leader = lineage::random() as u64;
     for (index, mail) in mails.into_iter().enumerate() {

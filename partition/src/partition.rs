@@ -238,6 +238,16 @@ impl Partition {
         self.projection.backlog()
     }
 
+    /// How many confirmed facts the store lacks.
+    pub const fn unprojected_records(&self) -> usize {
+        self.projection.facts()
+    }
+
+    /// The offset after the last record that is known here to count.
+    pub const fn end(&self) -> Offset {
+        self.flight.next
+    }
+
     /// The offset below which everything is in the store, durably and by its own account.
     pub const fn checkpoint(&self) -> Option<Offset> {
         self.projection.checkpoint()

@@ -1,4 +1,5 @@
-//! The admin listener: liveness, readiness and metrics. Not for the internet.
+//! The admin listener: liveness, readiness, metrics and a picture of the cluster. Not for the
+//! internet.
 
 use std::{
     sync::{
@@ -8,9 +9,17 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+
+use crate::cluster::View;
 
 /// How often histograms are folded; without it they grow between scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -34,6 +43,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     metrics: PrometheusHandle,
     ready: Readiness,
+    view: View,
 ) -> std::io::Result<()> {
     let upkeep = metrics.clone();
     let folding = async move {
@@ -45,6 +55,7 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz).with_state(ready))
+        .route("/cluster", get(cluster).with_state(view))
         .route("/metrics", get(render).with_state(metrics));
     tokio::select! {
         served = axum::serve(listener, router) => served,
@@ -62,4 +73,11 @@ async fn readyz(State(ready): State<Readiness>) -> impl IntoResponse {
 
 async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
     ([("content-type", "text/plain; version=0.0.4")], metrics.render())
+}
+
+async fn cluster(State(view): State<View>) -> Response {
+    match view.report().await {
+        Ok(report) => Json(report).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     /// Make or check the tables of a cluster's store
     #[cfg(feature = "clustered")]
     Schema(Schema),
+    /// Show a cluster: who leads what, lag, gateways and their connections
+    Cluster(Cluster),
     /// Look for what would go wrong: limits of this machine, the data directory, the server
     Doctor(Doctor),
     /// Print the version
@@ -360,6 +362,24 @@ pub(crate) enum SchemaAction {
         #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
         config: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 every partition is led by one broker, 1 one is not, 2 wrong usage, 3 no broker answers.")]
+pub(crate) struct Cluster {
+    /// The TOML file of any of its processes: `uplink.brokers` and `uplink.tls` are read
+    #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask the admin listener of a process instead, host:port; for a process that is alone
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    pub(crate) admin: Option<String>,
+    /// One JSON object instead of text for people
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show it again each second
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]

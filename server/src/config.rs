@@ -378,7 +378,6 @@ impl Config {
 
     /// The same for a tool of a cluster, which signs nobody in and leads nothing: nothing but the
     /// keys themselves is checked.
-    #[cfg(feature = "clustered")]
     pub(crate) fn load_for_tools(file: Option<&Path>) -> Result<Self, ConfigError> {
         Self::read(file, std::env::vars().collect())
     }

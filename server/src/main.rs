@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod certificate;
+mod cluster;
 mod command;
 mod config;
 mod data_dir;

@@ -13,7 +13,7 @@ use anyhow::Context;
 use chappe_broker::Running;
 use chappe_gateway::Gateway;
 use chappe_storage::presence::{Presence, memory::MemoryPresence};
-use chappe_uplink::Broker;
+use chappe_uplink::{About, Broker};
 use tokio::{
     net::TcpListener,
     runtime, select,
@@ -27,6 +27,7 @@ use crate::{
     admin::{self, Readiness},
     args,
     certificate::Certificate,
+    cluster::{self, View},
     command::Failure,
     config::{
         Config,
@@ -39,7 +40,7 @@ use crate::{
 /// Files that are open beside connections: segments, tables, listeners.
 const FILES_RESERVED: u64 = 256;
 /// How often the gauges that nobody counts are read.
-const GAUGES_EVERY: Duration = Duration::from_secs(5);
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(flags: &args::Serve) -> Result<(), Failure> {
@@ -64,6 +65,8 @@ struct Server {
     broker: Option<BrokerPart>,
     gateway: Option<GatewayPart>,
     admin: TcpListener,
+    view: View,
+    about: watch::Sender<About>,
 }
 
 /// What leads partitions.
@@ -89,10 +92,12 @@ impl Server {
         let admin = bind(config.listen.admin).await?;
         let takes_gateways = config.runs(Role::Broker) && !config.roles.is_empty();
         let uplink = if takes_gateways { Some(bind(config.listen.uplink).await?) } else { None };
+        let at = listens_at(&config, sockets.as_ref(), uplink.as_ref())?;
+        let (about, told) = watch::channel(cluster::about(&config, at)?);
         let mut local = None;
         let mut broker_part = None;
         if config.runs(Role::Broker) {
-            let (broker, running) = broker::start(&config, &data).await?;
+            let (broker, running) = broker::start(&config, &data, &told).await?;
             let uplink = uplink.map(|listener| -> anyhow::Result<_> {
                 let address = listener.local_addr()?;
                 let serving = broker::serve_uplink(config.clone(), listener, broker.clone());
@@ -103,15 +108,19 @@ impl Server {
         }
         let mut gateway_part = None;
         if let Some(sockets) = sockets {
-            let broker: Arc<dyn Broker> = match local {
-                Some(local) if config.uplink.brokers.is_empty() => Arc::new(local),
-                _ => broker::remote(&config)?,
+            let broker: Arc<dyn Broker> = match &local {
+                Some(local) if config.uplink.brokers.is_empty() => Arc::new(local.clone()),
+                _ => broker::remote(&config, &told)?,
             };
             gateway_part = Some(GatewayPart::start(&config, &data, sockets, broker)?);
         }
+        let view = match local {
+            Some(local) if config.uplink.brokers.is_empty() => View::Alone(local, told),
+            _ => View::Of(config.uplink.brokers.clone(), config.uplink.tls.files()),
+        };
         let channels = flags.channels.clone();
         let (broker, gateway) = (broker_part, gateway_part);
-        Ok(Self { config, channels, data, broker, gateway, admin })
+        Ok(Self { config, channels, data, broker, gateway, admin, view, about })
     }
 
     async fn run(
@@ -122,9 +131,9 @@ impl Server {
         let ready = Readiness::default();
         let run = self.describe()?;
         let (stop, stopping) = watch::channel(false);
-        let Self { config, channels, data, broker, gateway, admin } = self;
-        let admin = tokio::spawn(admin::serve(admin, metrics, ready.clone()));
-        let held = gateway.map(|part| part.serve(&config, &data, stopping)).transpose()?;
+        let Self { config, channels, data, broker, gateway, admin, view, about } = self;
+        let admin = tokio::spawn(admin::serve(admin, metrics, ready.clone(), view));
+        let held = gateway.map(|part| part.serve(&config, &data, about, stopping)).transpose()?;
         data.write_run(&run)?;
         let mut up = Up { config, broker, held, admin, stop };
         let mut stopped_early = false;
@@ -267,6 +276,7 @@ impl GatewayPart {
         self,
         config: &Config,
         data: &DataDir,
+        about: watch::Sender<About>,
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<Held> {
         let Self { gateway, certificate, auth, sockets } = self;
@@ -277,11 +287,25 @@ impl GatewayPart {
         let presence = presence(config)?;
         let keeper = gateway.clone();
         let tasks = vec![
-            tokio::spawn(keep_gauges(gateway.clone())),
+            tokio::spawn(keep_gauges(gateway.clone(), about)),
             tokio::spawn(async move { keeper.keep_presence(presence).await }),
         ];
         let auth::Built { own_key, development_secret, .. } = auth;
         Ok(Held { gateway, frontends, tasks, own_key, development_secret })
+    }
+}
+
+/// The address that this process is known by: its clients', else its gateways'.
+fn listens_at(
+    config: &Config,
+    sockets: Option<&Sockets>,
+    uplink: Option<&TcpListener>,
+) -> io::Result<Option<SocketAddr>> {
+    let only_quic = !config.runs(Role::GatewayWs) && !config.runs(Role::GatewayHttp);
+    match (sockets, uplink) {
+        (Some(sockets), _) if only_quic => sockets.quic.local_addr().map(Some),
+        (Some(sockets), _) => sockets.tcp.local_addr().map(Some),
+        (None, uplink) => uplink.map(TcpListener::local_addr).transpose(),
     }
 }
 
@@ -351,9 +375,15 @@ fn presence(config: &Config) -> anyhow::Result<Arc<dyn Presence>> {
     }
 }
 
-async fn keep_gauges(gateway: Gateway) {
+/// Tells the metrics and the brokers how many connections there are.
+async fn keep_gauges(gateway: Gateway, about: watch::Sender<About>) {
     loop {
-        metrics::gauge!("chappe_gateway_connections").set(gateway.connections() as f64);
+        let connections = gateway.connections();
+        metrics::gauge!("chappe_gateway_connections").set(connections as f64);
+        about.send_if_modified(|about| {
+            let before = std::mem::replace(&mut about.connections, connections as u64);
+            before != connections as u64
+        });
         tokio::time::sleep(GAUGES_EVERY).await;
     }
 }

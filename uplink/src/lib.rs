@@ -21,6 +21,7 @@ mod pipe;
 #[cfg(feature = "runtime")]
 pub mod remote;
 mod request;
+pub mod status;
 #[cfg(feature = "runtime")]
 pub mod strain;
 
@@ -29,8 +30,9 @@ pub use answer::{
     SignalTo, Start,
 };
 #[cfg(feature = "runtime")]
-pub use pipe::{Broker, Closed, Receiver, SendError, Sender, pipe};
+pub use pipe::{Broker, Closed, Overview, Receiver, SendError, Sender, pipe};
 pub use request::{
     Action, Attach, Caller, Command, Detach, Read, ReadQuery, Relay, RelayKind, Request, Signal,
     Standing,
 };
+pub use status::{About, GatewayStatus};

@@ -15,13 +15,20 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::{Request, Response};
+use crate::{Request, Response, status::BrokerStatus};
 
 /// Whoever answers requests: the broker of this process, or the way to others.
 pub trait Broker: Send + Sync + 'static {
     /// Opens a pipe. It ends when either side is dropped, or when the broker cannot go on with it;
     /// then the gateway opens another and attaches everything again.
     fn open(&self) -> (Sender<Request>, Receiver<Response>);
+}
+
+/// A broker that can say how it stands.
+pub trait Overview: Broker {
+    /// How it stands now, without the gateways that come in over an uplink: those its listener
+    /// knows. May wait for its threads.
+    fn status(&self) -> impl Future<Output = BrokerStatus> + Send;
 }
 
 /// The pipe is at its limit, or has ended. The item comes back.

@@ -10,7 +10,9 @@ use chappe_storage::{
     store::{Claimed, StoreError},
 };
 use chappe_uplink::{Receiver, Request, Response, Sender};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+
+use crate::overview::Told;
 
 /// Something for a driver.
 pub(super) enum Input {
@@ -32,12 +34,14 @@ pub(super) enum Input {
     NameClaimed(PartitionId, u64, Result<Claimed, StoreError>),
     /// What became of the ownership of a partition.
     Ownership(Change),
-    /// What became of a commit of the offset.
-    Committed(PartitionId, Result<Offset, CommitError>),
     /// The partitions are to be sealed so far.
     Seal(u8),
+    /// What became of a commit of the offset.
+    Committed(PartitionId, Result<Offset, CommitError>),
     /// What became of a relayed fact.
     Relayed(PartitionId, u64, Outcome),
+    /// Somebody wants to know how the partitions stand.
+    Tell(oneshot::Sender<Told>),
 }
 
 /// The queue of one driver. It is filled by tasks of the driver's own thread: one for each pipe,

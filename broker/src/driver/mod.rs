@@ -26,7 +26,7 @@ use chappe_storage::{
 };
 use chappe_uplink::Broker;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -41,6 +41,7 @@ use crate::{
     budget::Budget,
     clock::now,
     local::{Mail, Shared},
+    overview::{self, Told},
 };
 
 /// How long the projection may go on after everything was handed over.
@@ -85,9 +86,9 @@ pub(crate) struct Driver {
     budget: Arc<Budget>,
     backlog_bytes: usize,
     behind_ms: Option<u64>,
-    stop: watch::Receiver<bool>,
     /// How far its partitions are to be sealed, if anybody said so.
     seal: Option<u8>,
+    stop: watch::Receiver<bool>,
     /// When it stops at the latest, once it was told to.
     stop_at_ms: Option<u64>,
 }
@@ -119,8 +120,8 @@ impl Driver {
             budget,
             backlog_bytes: 0,
             behind_ms: None,
-            stop,
             seal: None,
+            stop,
             stop_at_ms: None,
         }
     }
@@ -183,8 +184,8 @@ impl Driver {
                     self.touch(partition).handle_request(now, pipe, request);
                 }
                 Input::Ownership(change) => self.take_change(now, change),
-                Input::Committed(id, outcome) => {
                 Input::Seal(stage) => self.seal = Some(stage),
+                Input::Committed(id, outcome) => {
                     if self.owned.committed(id, outcome) {
                         self.claim_again(now, id);
                     }
@@ -203,9 +204,16 @@ impl Driver {
                 Input::Relayed(id, token, outcome) => {
                     self.touch(id).handle_relayed(now, token, outcome);
                 }
+                Input::Tell(whom) => self.tell(now, whom),
             }
         }
         self.inputs = inputs;
+    }
+
+    fn tell(&self, now: Now, whom: oneshot::Sender<Told>) {
+        let told = self.partitions.iter().filter_map(|partition| overview::of(partition, now));
+        let told = Told { partitions: told.collect(), pipes: self.pipes.len() };
+        drop(whom.send(told)); // whoever asked may have gone
     }
 
     fn take_change(&mut self, now: Now, change: Change) {
@@ -244,6 +252,11 @@ impl Driver {
                 partition.handle_tick(now);
                 self.touched.insert(index);
             }
+            if let Some(stage) = self.seal
+                && partition.handle_seal(now, stage)
+            {
+                self.touched.insert(index);
+            }
         }
     }
 
@@ -252,11 +265,6 @@ impl Driver {
         while let Some(index) = self.touched.pop_first() {
             while let Some(action) = self.partitions[index].poll_action() {
                 self.carry_out(index, action);
-            if let Some(stage) = self.seal
-                && partition.handle_seal(now, stage)
-            {
-                self.touched.insert(index);
-            }
             }
             self.deadlines_ms[index] = self.partitions[index].deadline(now());
             tell_metrics(self.partitions[index].take_tally());
@@ -330,6 +338,9 @@ impl Driver {
     /// Tells the process's budget what the store lacks, and the cores what the budget says.
     fn report(&mut self) {
         self.owned.look(&self.partitions, now());
+        if self.seal.is_some() {
+            self.shared.sealings.tell(&self.partitions);
+        }
         let (mut bytes, mut oldest_ms) = (0, None::<u64>);
         for partition in &self.partitions {
             let (of_partition, since_ms) = partition.unprojected();
@@ -341,9 +352,6 @@ impl Driver {
         }
         self.budget.report(self.index, self.backlog_bytes, bytes, oldest_ms);
         self.backlog_bytes = bytes;
-        if self.seal.is_some() {
-            self.shared.sealings.tell(&self.partitions);
-        }
         let behind_ms = self.budget.retry_after_ms(now().boot_ms);
         if behind_ms != self.behind_ms {
             self.behind_ms = behind_ms;

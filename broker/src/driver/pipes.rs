@@ -43,6 +43,10 @@ impl Pipes {
         self.open.insert(pipe, responses);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Ends a pipe at both ends. False if it had ended already.
     pub(super) fn close(&mut self, pipe: PipeId) -> bool {
         let Some(responses) = self.open.remove(&pipe) else { return false };
@@ -92,12 +96,12 @@ pub(super) async fn read_mail(mut mail: mpsc::Receiver<Mail>, inbox: Inbox) {
             }
             Mail::Closed(pipe) => inbox.push(Input::Closed(pipe)),
             Mail::Ownership(change) => inbox.push(Input::Ownership(change)),
+            Mail::Tell(whom) => inbox.push(Input::Tell(whom)),
+            Mail::Seal(stage) => inbox.push(Input::Seal(stage)),
             Mail::Requests(pipe, requests) => {
                 inbox.push_requests(pipe, requests.into_iter()).await;
             }
         }
-            Mail::Tell(whom) => inbox.push(Input::Tell(whom)),
-            Mail::Seal(stage) => inbox.push(Input::Seal(stage)),
     }
 }
 

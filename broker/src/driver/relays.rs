@@ -136,6 +136,10 @@ mod tests {
             leading: Leading::new(1),
             sealings: Sealings::new(1),
             next_pipe: AtomicU64::new(1),
+            address: String::new(),
+            started: std::time::Instant::now(),
+            unprojected_bytes_max: 0,
+            unprojected_age_ms_max: 0,
         });
         let inbox = Inbox::default();
         let mut relays = Relays::new(Arc::new(LocalBroker::new(shared)), inbox.clone());

@@ -156,6 +156,10 @@ impl Projection {
         (self.bytes, oldest.map(|step| step.since_ms))
     }
 
+    pub(crate) const fn facts(&self) -> usize {
+        self.facts
+    }
+
     pub(crate) const fn checkpoint(&self) -> Option<Offset> {
         self.saved
     }

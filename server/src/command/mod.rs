@@ -7,6 +7,7 @@ mod cluster;
 mod doctor;
 mod history;
 mod output;
+mod overview;
 mod send;
 mod session;
 mod tail;
@@ -77,6 +78,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Log(args) => session::block_on(cluster::log(args.action)),
         #[cfg(feature = "clustered")]
         Command::Schema(args) => session::block_on(cluster::schema(args.action)),
+        Command::Cluster(args) => session::block_on(overview::run(args)),
         Command::Doctor(args) => session::block_on(doctor::run(args)),
     }
 }

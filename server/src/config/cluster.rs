@@ -3,6 +3,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use chappe_uplink::remote::TlsFiles;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -26,6 +27,16 @@ impl Role {
     /// All of them: what a process runs that is told nothing.
     pub(crate) const ALL: [Self; 4] =
         [Self::Broker, Self::GatewayWs, Self::GatewayQuic, Self::GatewayHttp];
+
+    /// As it is written in the configuration.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::GatewayWs => "gateway-ws",
+            Self::GatewayQuic => "gateway-quic",
+            Self::GatewayHttp => "gateway-http",
+        }
+    }
 }
 
 /// How gateways reach brokers in other processes.
@@ -49,6 +60,14 @@ pub(crate) struct UplinkTls {
     pub(crate) cert: Option<PathBuf>,
     /// Its private key, PEM.
     pub(crate) key: Option<PathBuf>,
+}
+
+impl UplinkTls {
+    /// The files, if there are any.
+    pub(crate) fn files(&self) -> Option<TlsFiles> {
+        let Self { ca, cert, key } = self.clone();
+        Some(TlsFiles { ca: ca?, cert: cert?, key: key? })
+    }
 }
 
 /// What stands behind the log.

@@ -6,26 +6,24 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use chappe_broker::{LocalBroker, Running};
 use chappe_uplink::{
-    Broker,
-    remote::{Patience, Remote, TlsFiles, listen},
+    About, Broker,
+    remote::{Patience, Remote, listen},
     strain::{Strain, Strained},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use super::backends;
-use crate::{
-    config::{Config, cluster::UplinkTls},
-    data_dir::DataDir,
-};
+use crate::{config::Config, data_dir::DataDir};
 
 /// Starts the broker of this process.
 pub(super) async fn start(
     config: &Config,
     data: &DataDir,
+    about: &watch::Receiver<About>,
 ) -> anyhow::Result<(LocalBroker, Running)> {
     let (mut parts, leadership) = backends::open(config, data).await?;
     if !config.uplink.brokers.is_empty() {
-        parts.inboxes = Some(remote(config)?);
+        parts.inboxes = Some(remote(config, about)?);
     }
     // Often enough that an idle partition delays no trimming by much, and rarely enough to cost
     // nothing.
@@ -42,7 +40,7 @@ pub(super) async fn start(
         bounds,
         leadership,
         threads: config.broker.threads,
-        address: config.listen.uplink.to_string(),
+        address: about.borrow().name.clone(),
         unprojected_bytes_max: config.broker.unprojected_bytes_max.as_u64() as usize,
         unprojected_age_ms_max: config.broker.unprojected_age_max.as_millis() as u64,
         ..chappe_broker::Config::default()
@@ -51,11 +49,14 @@ pub(super) async fn start(
 }
 
 /// The brokers of other processes, as one.
-pub(super) fn remote(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+pub(super) fn remote(
+    config: &Config,
+    about: &watch::Receiver<About>,
+) -> anyhow::Result<Arc<dyn Broker>> {
     let brokers = config.uplink.brokers.clone();
-    let tls = tls(&config.uplink.tls);
-    let remote = Remote::new(brokers, tls.as_ref(), Patience::default()).context("uplink.tls")?;
-    Ok(Arc::new(remote))
+    let tls = config.uplink.tls.files();
+    let remote = Remote::new(brokers, tls.as_ref(), Patience::default(), about.clone());
+    Ok(Arc::new(remote.context("uplink.tls")?))
 }
 
 /// Takes gateways of other processes until the future is dropped.
@@ -64,7 +65,7 @@ pub(super) async fn serve_uplink(
     listener: TcpListener,
     broker: LocalBroker,
 ) -> anyhow::Result<()> {
-    let tls = tls(&config.uplink.tls);
+    let tls = config.uplink.tls.files();
     let address = listener.local_addr()?;
     if tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!(
@@ -82,9 +83,4 @@ pub(super) fn strained(broker: Arc<dyn Broker>) -> anyhow::Result<Arc<dyn Broker
     let strain: Strain = strain.parse().context("CHAPPE_TEST_UPLINK")?;
     tracing::warn!(?strain, "the uplink is behind a bad line, on purpose");
     Ok(Arc::new(Strained::new(broker, strain)))
-}
-
-fn tls(files: &UplinkTls) -> Option<TlsFiles> {
-    let UplinkTls { ca, cert, key } = files.clone();
-    Some(TlsFiles { ca: ca?, cert: cert?, key: key? })
 }

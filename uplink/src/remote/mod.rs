@@ -4,9 +4,14 @@
 //! [`Remote`]: a connection to each broker, each of which says what it leads, and the routes that
 //! follow from that. On the broker's side every connection is a pipe of the broker in that
 //! process.
+//!
+//! People ask over it too, how the brokers stand: [`ask()`].
 
+mod ask;
+mod dial;
 mod listen;
 mod name;
+mod register;
 mod router;
 mod routes;
 mod tls;
@@ -15,6 +20,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Asked, ask};
 pub use listen::listen;
 pub use router::Remote;
 pub use tls::{TlsError, TlsFiles};

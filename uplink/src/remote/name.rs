@@ -19,10 +19,8 @@ pub(super) async fn keep_resolved(brokers: Vec<String>, found: watch::Sender<Add
                 Err(error) => tracing::warn!(%broker, %error, "a broker's name is not found"),
             }
         }
-        let host =
-            |broker: &str| broker.rsplit_once(':').map_or(broker, |(host, _)| host).to_owned();
         let all = known.iter().flat_map(|(broker, addresses)| {
-            addresses.iter().map(|address| (*address, host(broker)))
+            addresses.iter().map(|address| (*address, host_of(broker)))
         });
         let all: Addresses = all.collect();
         found.send_if_modified(|now| {
@@ -35,6 +33,11 @@ pub(super) async fn keep_resolved(brokers: Vec<String>, found: watch::Sender<Add
             () = found.closed() => return,
         }
     }
+}
+
+/// The host of `host:port`.
+pub(super) fn host_of(broker: &str) -> String {
+    broker.rsplit_once(':').map_or(broker, |(host, _)| host).to_owned()
 }
 
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);

@@ -10,46 +10,46 @@ use std::{
     time::Duration,
 };
 
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
-    net::TcpStream,
     runtime::Handle,
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::Instant,
 };
-use tokio_rustls::TlsConnector;
 
 use super::{
     Patience, TlsError, TlsFiles,
+    dial::{Connection, Dialler},
     name::{Addresses, keep_resolved},
     routes::{Node, Routes},
-    tls, wire,
+    wire::{self, Word},
 };
-use crate::{Broker, Receiver, Request, Response, SendError, Sender, pipe};
+use crate::{About, Broker, Receiver, Request, Response, SendError, Sender, pipe};
 
 /// The brokers of a cluster, as one.
 pub struct Remote {
     /// Where its tasks run: whoever opens a pipe may have a runtime without sockets.
     runtime: Handle,
     addresses: watch::Receiver<Addresses>,
-    dialler: Arc<Dialler>,
+    keeper: Arc<Keeper>,
 }
 
 impl Remote {
     /// Connects to `brokers`, each `host:port`; a host may have several addresses, which may
-    /// change. Must be called within a tokio runtime that outlives it.
+    /// change. They are told `about` this process, now and when it changes. Must be called within
+    /// a tokio runtime that outlives it.
     pub fn new(
         brokers: Vec<String>,
         tls: Option<&TlsFiles>,
         patience: Patience,
+        about: watch::Receiver<About>,
     ) -> Result<Self, TlsError> {
-        let tls = tls.map(TlsFiles::client).transpose()?.map(TlsConnector::from);
+        let dialler = Dialler::new(tls, patience)?;
         let (found, addresses) = watch::channel(Addresses::new());
         let runtime = Handle::current();
         runtime.spawn(keep_resolved(brokers, found));
-        Ok(Self { runtime, addresses, dialler: Arc::new(Dialler { tls, patience }) })
+        Ok(Self { runtime, addresses, keeper: Arc::new(Keeper { dialler, about }) })
     }
 }
 
@@ -60,7 +60,7 @@ impl Broker for Remote {
         let (news, heard) = mpsc::channel(NEWS);
         let router = Router {
             addresses: self.addresses.clone(),
-            dialler: Arc::clone(&self.dialler),
+            keeper: Arc::clone(&self.keeper),
             routes: Routes::default(),
             brokers: HashMap::new(),
             next_node: 0,
@@ -78,7 +78,7 @@ impl Broker for Remote {
 /// Carries one gateway's pipe.
 struct Router {
     addresses: watch::Receiver<Addresses>,
-    dialler: Arc<Dialler>,
+    keeper: Arc<Keeper>,
     routes: Routes,
     brokers: HashMap<Node, BrokerAt>,
     next_node: Node,
@@ -161,8 +161,8 @@ impl Router {
             }
             let node = self.next_node;
             self.next_node += 1;
-            let dialler = Arc::clone(&self.dialler);
-            let keeper = tokio::spawn(dialler.keep_open(node, address, host, self.news.clone()));
+            let keeper = Arc::clone(&self.keeper);
+            let keeper = tokio::spawn(keeper.keep_open(node, address, host, self.news.clone()));
             self.brokers.insert(node, BrokerAt { address, open: None, keeper });
         }
     }
@@ -240,13 +240,13 @@ fn poll(
     }
 }
 
-/// How brokers are connected to.
-struct Dialler {
-    tls: Option<TlsConnector>,
-    patience: Patience,
+/// Keeps connections to brokers open.
+struct Keeper {
+    dialler: Dialler,
+    about: watch::Receiver<About>,
 }
 
-impl Dialler {
+impl Keeper {
     /// Keeps a connection to one broker open, and hands over the pipe of each new one.
     async fn keep_open(
         self: Arc<Self>,
@@ -282,19 +282,10 @@ impl Dialler {
         host: &str,
         news: &mpsc::Sender<(Node, Opened)>,
     ) -> io::Result<()> {
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-        let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
-        };
-        let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late())??;
-        let Some(tls) = &self.tls else { return self.carry(stream, node, news).await };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let shaking = timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await;
-        let stream = shaking.map_err(|_| late())?.map_err(tls::refused)?;
-        self.carry(stream, node, news).await
+        match self.dialler.connect(address, host).await? {
+            Connection::Plain(stream) => self.carry(stream, node, news).await,
+            Connection::Tls(stream) => self.carry(stream, node, news).await,
+        }
     }
 
     async fn carry<S>(
@@ -306,16 +297,24 @@ impl Dialler {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        wire::greet(&mut stream, self.patience).await?;
+        let patience = self.dialler.patience;
+        let mut about = self.about.clone();
+        wire::greet(&mut stream, patience).await?;
+        let own = Word::Gateway(about.borrow_and_update().clone());
+        wire::say(&mut stream, &own, patience).await?;
         let (from_broker, to_broker) = split(stream);
         let (requests, outgoing) = pipe(PIPE_BYTES_MAX);
         let (incoming, responses) = pipe(PIPE_BYTES_MAX);
         if news.send((node, Opened { requests, responses })).await.is_err() {
             return Ok(());
         }
+        let changed = || {
+            let is_news = about.has_changed().unwrap_or(false); // an error: it is final
+            is_news.then(|| Word::Gateway(about.borrow_and_update().clone()))
+        };
         let ended = tokio::select! {
-            read = wire::read(from_broker, incoming, self.patience) => read,
-            written = wire::write(outgoing, to_broker, self.patience) => written,
+            read = wire::read(from_broker, incoming, patience, wire::no_words) => read,
+            written = wire::write(outgoing, to_broker, patience, changed) => written,
         };
         if let Err(error) = ended {
             tracing::info!(%error, "an uplink ended");
@@ -333,6 +332,5 @@ const RESPONSE_WEIGHT: usize = 512;
 const BATCH: usize = 256;
 /// New connections that wait to be taken up.
 const NEWS: usize = 16;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);

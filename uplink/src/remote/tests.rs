@@ -9,11 +9,13 @@ use std::{
 
 use chappe_protocol::{ChannelId, Incarnation, PartitionId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::*;
 use crate::{
-    Attach, Broker, Generation, Heads, Leading, Receiver, Refusal, Request, Response, Sender, pipe,
+    About, Attach, Broker, Generation, Heads, Leading, Overview, Receiver, Refusal, Request,
+    Response, Sender, pipe,
+    status::{BrokerStatus, PartitionState, PartitionStatus},
 };
 
 const PATIENCE: Patience =
@@ -49,6 +51,33 @@ impl Broker for Toy {
     }
 }
 
+impl Overview for Toy {
+    async fn status(&self) -> BrokerStatus {
+        let generation = Generation { incarnation: Incarnation(1), epoch: self.epoch };
+        let held = PartitionStatus {
+            partition: PartitionId(0),
+            state: PartitionState::Leading,
+            generation,
+            end: 9,
+            checkpoint: Some(7),
+            unprojected_records: 2,
+            unprojected_bytes: 100,
+            oldest_ms: Some(3),
+            halt: None,
+        };
+        BrokerStatus {
+            name: "toy".to_owned(),
+            up_ms: 1,
+            partitions: 1,
+            holds: vec![held],
+            unprojected_bytes_max: 1_000,
+            unprojected_age_ms_max: 1_000,
+            pipes: 0,
+            gateways: Vec::new(),
+        }
+    }
+}
+
 struct Served {
     address: SocketAddr,
     asked: Arc<Mutex<usize>>,
@@ -73,15 +102,22 @@ fn attach(token: u64) -> Request {
 struct Gateway {
     requests: Sender<Request>,
     responses: Receiver<Response>,
+    about: watch::Sender<About>,
     _remote: Remote,
+}
+
+fn about(name: &str, connections: u64) -> About {
+    let roles = vec!["gateway-ws".to_owned()];
+    About { process: 7, name: name.to_owned(), roles, connections }
 }
 
 impl Gateway {
     fn open(brokers: &[SocketAddr], tls: Option<&TlsFiles>) -> Self {
         let brokers = brokers.iter().map(ToString::to_string).collect();
-        let remote = Remote::new(brokers, tls, PATIENCE).unwrap();
+        let (about, told) = watch::channel(about("ws-1", 3));
+        let remote = Remote::new(brokers, tls, PATIENCE, told).unwrap();
         let (requests, responses) = remote.open();
-        Self { requests, responses, _remote: remote }
+        Self { requests, responses, about, _remote: remote }
     }
 
     async fn hear(&mut self) -> Response {
@@ -146,6 +182,11 @@ async fn an_end_of_the_gateway_is_heard_by_the_broker() {
             (gateway_start, gateway_end)
         }
     }
+    impl Overview for Watched {
+        async fn status(&self) -> BrokerStatus {
+            std::future::pending().await
+        }
+    }
     let (opened, mut pipes) = tokio::sync::mpsc::channel(1);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -155,6 +196,74 @@ async fn an_end_of_the_gateway_is_heard_by_the_broker() {
     let mut from_gateway = pipes.recv().await.unwrap();
     drop(gateway);
     assert!(from_gateway.recv(&mut Vec::new(), 1).await.is_err());
+    // And who asks it how it stands is not kept waiting for ever.
+    let answer = ask(&[address.to_string()], None, PATIENCE).await.unwrap().remove(0).answer;
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+/// Asks until the answer is as wanted.
+async fn until(brokers: &[String], wanted: impl Fn(&[Asked]) -> bool) -> Vec<Asked> {
+    let asking = async {
+        loop {
+            let asked = ask(brokers, None, PATIENCE).await.unwrap();
+            if wanted(&asked) {
+                return asked;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_is_told_how_each_broker_stands_and_why_one_is_silent() {
+    let (one, other) = (serve(5, None, None).await, serve(7, None, None).await);
+    let mut gateway = Gateway::open(&[one.address, other.address], None);
+    gateway.led_in(Some(7)).await;
+    let brokers = [one.address.to_string(), other.address.to_string()];
+    let of = |asked: &[Asked], address: SocketAddr| -> BrokerStatus {
+        let found = asked.iter().find(|of| of.address == address.to_string()).unwrap();
+        found.answer.clone().unwrap()
+    };
+    let connected = |asked: &[Asked], connections: u64| {
+        asked.iter().all(|of| {
+            let gateways = &of.answer.as_ref().unwrap().gateways;
+            let told = gateways.first();
+            gateways.len() == 1 && told.is_some_and(|told| told.about.connections == connections)
+        })
+    };
+    let asked = until(&brokers, |asked| connected(asked, 3)).await;
+    assert_eq!(of(&asked, one.address).holds[0].generation.epoch, 5);
+    let told = &of(&asked, other.address).gateways[0];
+    assert_eq!((told.about.clone(), told.pipes), (about("ws-1", 3), 1));
+    assert_eq!(told.address, "127.0.0.1");
+    // What changes at the gateway is told with the heartbeats.
+    gateway.about.send_modify(|about| about.connections = 4);
+    until(&brokers, |asked| connected(asked, 4)).await;
+    // One that is gone says why, and is not waited for; so does one that has no name.
+    one.task.abort();
+    drop(one.task.await);
+    let mut brokers = brokers.to_vec();
+    brokers.push("no.such.host.invalid:7402".to_owned());
+    let asked = ask(&brokers, None, PATIENCE).await.unwrap();
+    let gone = asked.iter().find(|of| of.address == one.address.to_string()).unwrap();
+    assert!(gone.answer.as_ref().unwrap_err().contains("refused"), "{gone:?}");
+    assert!(asked.iter().any(|of| of.address.starts_with("no.such") && of.answer.is_err()));
+    assert!(of(&asked, other.address).up_ms > 0);
+}
+
+#[tokio::test]
+async fn a_gateway_that_describes_itself_beyond_the_limits_is_not_served() {
+    let broker = serve(5, None, None).await;
+    let (about, told) = watch::channel(about(&"n".repeat(About::NAME_BYTES_MAX + 1), 3));
+    let remote = Remote::new(vec![broker.address.to_string()], None, PATIENCE, told).unwrap();
+    let (requests, mut responses) = remote.open();
+    let mut heard = Vec::new();
+    let hearing = tokio::time::timeout(Duration::from_millis(500), responses.recv(&mut heard, 8));
+    assert!(hearing.await.is_err(), "it heard {heard:?}");
+    about.send_modify(|about| about.name = "ws-1".to_owned());
+    let mut gateway = Gateway { requests, responses, about, _remote: remote };
+    gateway.led_in(Some(5)).await;
 }
 
 /// An authority and a certificate of it for localhost, as files.
@@ -196,6 +305,12 @@ async fn with_certificates_only_those_of_the_authority_connect() {
         let heard = tokio::time::timeout(Duration::from_millis(1_500), refused.hear()).await;
         assert!(heard.is_err(), "{tls:?} heard {heard:?}");
         assert_eq!(refused.ask(1).await.epoch, 0);
+    }
+    // Nor does one of them learn how the broker stands.
+    let address = [broker.address.to_string()];
+    for (tls, may) in [(Some(&ours), true), (Some(&others), false), (None, false)] {
+        let asked = ask(&address, tls, PATIENCE).await.unwrap();
+        assert_eq!(asked[0].answer.is_ok(), may, "{asked:?}");
     }
     assert_eq!(*broker.asked.lock().unwrap(), 1);
     // The one that may goes on.
