@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and what its help says.
 
+pub(crate) mod migration;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Tail(Tail),
     /// Print a channel's messages
     History(History),
+    /// Ask which users are connected
+    Presence(Presence),
     /// Check the configuration
     Config(ConfigArgs),
     /// Make or check the topic of a cluster's log
@@ -51,6 +55,10 @@ pub(crate) enum Command {
     Schema(Schema),
     /// Show a cluster: who leads what, lag, gateways and their connections
     Cluster(Cluster),
+    /// Write everything into a folder, to be imported elsewhere; changes are refused from then on
+    Export(migration::Export),
+    /// Read an exported folder into a new log and store
+    Import(migration::Import),
     /// Look for what would go wrong: limits of this machine, the data directory, the server
     Doctor(Doctor),
     /// Print the version
@@ -289,6 +297,15 @@ pub(crate) struct History {
     /// At most this many
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Presence {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Users by their ids, at most 100
+    #[arg(required = true, num_args = 1..=100)]
+    pub(crate) users: Vec<String>,
 }
 
 #[derive(Debug, Args)]

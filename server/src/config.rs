@@ -382,6 +382,17 @@ impl Config {
         Self::read(file, std::env::vars().collect())
     }
 
+    /// The same for a tool that leads everything, or is to write everything, as a server would.
+    pub(crate) fn for_migration(flags: &args::migration::Place) -> Result<Self, ConfigError> {
+        let mut config = Self::read(flags.config.as_deref(), std::env::vars().collect())?;
+        if let Some(data) = &flags.data {
+            config.data.clone_from(data);
+        }
+        config.roles.clear();
+        config.check()?;
+        Ok(config)
+    }
+
     /// The same with the flags of `serve` on top.
     pub(crate) fn for_serve(flags: &args::Serve) -> Result<Self, ConfigError> {
         let mut config = Self::read(flags.config.as_deref(), std::env::vars().collect())?;

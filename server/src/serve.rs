@@ -3,7 +3,7 @@
 
 mod auth;
 pub(crate) mod backends;
-mod broker;
+pub(crate) mod broker;
 mod frontends;
 mod welcome;
 
@@ -282,14 +282,11 @@ impl GatewayPart {
         let Self { gateway, certificate, auth, sockets } = self;
         // Its own derivation: what QUIC's packets show must say nothing of tokens.
         let reset_key = data.derived_key("quic reset")?;
+        // Before anybody can ask who is connected.
+        let keeper = gateway.keep_presence(presence(config)?);
         let frontends =
             Frontends::start(sockets, &certificate, &gateway, config, reset_key, stopping)?;
-        let presence = presence(config)?;
-        let keeper = gateway.clone();
-        let tasks = vec![
-            tokio::spawn(keep_gauges(gateway.clone(), about)),
-            tokio::spawn(async move { keeper.keep_presence(presence).await }),
-        ];
+        let tasks = vec![tokio::spawn(keep_gauges(gateway.clone(), about)), tokio::spawn(keeper)];
         let auth::Built { own_key, development_secret, .. } = auth;
         Ok(Held { gateway, frontends, tasks, own_key, development_secret })
     }

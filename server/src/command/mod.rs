@@ -5,9 +5,12 @@ mod check;
 #[cfg(feature = "clustered")]
 mod cluster;
 mod doctor;
+mod export;
 mod history;
+mod import;
 mod output;
 mod overview;
+mod presence;
 mod send;
 mod session;
 mod tail;
@@ -74,11 +77,14 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => session::block_on(send::run(args)),
         Command::Tail(args) => session::block_on(tail::run(args)),
         Command::History(args) => session::block_on(history::run(args)),
+        Command::Presence(args) => session::block_on(presence::run(args)),
         #[cfg(feature = "clustered")]
         Command::Log(args) => session::block_on(cluster::log(args.action)),
         #[cfg(feature = "clustered")]
         Command::Schema(args) => session::block_on(cluster::schema(args.action)),
         Command::Cluster(args) => session::block_on(overview::run(args)),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Doctor(args) => session::block_on(doctor::run(args)),
     }
 }

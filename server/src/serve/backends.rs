@@ -3,10 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use chappe_broker::{Leadership, Parts};
+use chappe_broker::{Leadership, Parts, migration::Import};
 use chappe_storage::{
-    log::segment::{SegmentConfig, SegmentLog},
-    store::lsm::LsmStore,
+    log::{
+        Log,
+        segment::{SegmentConfig, SegmentLog},
+    },
+    store::{Store, lsm::LsmStore},
 };
 
 use crate::{
@@ -21,19 +24,65 @@ pub(super) async fn open(config: &Config, data: &DataDir) -> anyhow::Result<(Par
         #[cfg(feature = "clustered")]
         LogKind::Kafka => Ok((clustered::open(config).await?, Leadership::LEASE)),
         #[cfg(not(feature = "clustered"))]
-        LogKind::Kafka => anyhow::bail!("this build has no Kafka: it was made without `clustered`"),
+        LogKind::Kafka => anyhow::bail!(NOT_CLUSTERED),
     }
 }
 
-/// Log and store in the data directory.
-async fn embedded(config: &Config, data: &DataDir) -> anyhow::Result<Parts> {
-    let segments = SegmentConfig {
+#[cfg(not(feature = "clustered"))]
+const NOT_CLUSTERED: &str = "this build has no Kafka: it was made without `clustered`";
+
+/// Opens the store alone, for a tool.
+pub(crate) async fn store(config: &Config, data: &DataDir) -> anyhow::Result<Arc<dyn Store>> {
+    match config.log.kind {
+        LogKind::Segment => {
+            let dir = data.join("store");
+            let open = move || LsmStore::open(&dir).with_context(|| cannot_open("store", &dir));
+            Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
+        }
+        #[cfg(feature = "clustered")]
+        LogKind::Kafka => clustered::checked_store(config).await,
+        #[cfg(not(feature = "clustered"))]
+        LogKind::Kafka => anyhow::bail!(NOT_CLUSTERED),
+    }
+}
+
+/// Makes or opens the log that an import begins. `layout` is for a topic that is made.
+pub(crate) async fn new_log(
+    config: &Config,
+    data: &DataDir,
+    import: &Import,
+    #[cfg_attr(not(feature = "clustered"), allow(unused_variables))] layout: (u32, u32),
+) -> anyhow::Result<Arc<dyn Log>> {
+    match config.log.kind {
+        LogKind::Segment => {
+            let (dir, partitions) = (data.join("log"), import.partitions());
+            let segments = segments(config)?;
+            let open = move || {
+                SegmentLog::open(&dir, partitions, segments)
+                    .with_context(|| cannot_open("log", &dir))
+            };
+            Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
+        }
+        #[cfg(feature = "clustered")]
+        LogKind::Kafka => clustered::new_log(config, import, layout).await,
+        #[cfg(not(feature = "clustered"))]
+        LogKind::Kafka => anyhow::bail!(NOT_CLUSTERED),
+    }
+}
+
+fn segments(config: &Config) -> anyhow::Result<SegmentConfig> {
+    Ok(SegmentConfig {
         segment_bytes: u32::try_from(config.log.segment_bytes.as_u64())
             .context("log.segment_bytes is at most 1 GiB")?,
         keep: config.log.keep,
         keep_bytes: Some(config.log.keep_bytes.as_u64()),
         ..SegmentConfig::default()
-    };
+    })
+}
+
+/// Log and store in the data directory.
+async fn embedded(config: &Config, data: &DataDir) -> anyhow::Result<Parts> {
+    let segments = segments(config)?;
     let (log_dir, store_dir) = (data.join("log"), data.join("store"));
     let partitions = config.log.partitions;
     // Opening reads and checks the newest part of the log.
@@ -92,18 +141,12 @@ pub(crate) mod clustered {
 
     use anyhow::{anyhow, bail};
     use chappe_storage::{
-        log::{
-            Log,
-            kafka::{
-                self, Connection, KafkaConfig, KafkaLog, Login, Mechanism as KafkaMechanism,
-                OpenError, Severity, Tls,
-            },
+        log::kafka::{
+            self, Connection, Genesis, KafkaConfig, KafkaLog, Layout, Login,
+            Mechanism as KafkaMechanism, OpenError, Severity, Tls,
         },
         ownership::kafka::{Group, GroupConfig},
-        store::{
-            Store,
-            scylla::{self, SchemaError, ScyllaLogin, ScyllaOptions, ScyllaStore, ScyllaTls},
-        },
+        store::scylla::{self, SchemaError, ScyllaLogin, ScyllaOptions, ScyllaStore, ScyllaTls},
     };
 
     use chappe_broker::WhenEmpty;
@@ -132,6 +175,31 @@ pub(crate) mod clustered {
             inboxes: None,
             when_empty: WhenEmpty::Refuse,
         })
+    }
+
+    /// The store, whose tables are as they must be.
+    pub(super) async fn checked_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+        let scylla = scylla(config);
+        persist(config.broker.wait, async || check_schema(&scylla).await).await?;
+        store(scylla)
+    }
+
+    /// The log of an import, whose topic is made if it is not there.
+    pub(super) async fn new_log(
+        config: &Config,
+        import: &Import,
+        (replicas, min_insync): (u32, u32),
+    ) -> anyhow::Result<Arc<dyn Log>> {
+        let kafka = kafka(config)?;
+        let record = import.genesis();
+        let is_genesis = |first: &[u8]| first == record;
+        let genesis = Genesis { record: record.clone(), is_genesis: &is_genesis };
+        let made = kafka::create(&kafka, Layout { replicas, min_insync }, &genesis).await;
+        made.with_context(|| format!("topic {} must be a new one", kafka.topic))?;
+        check_topic(&kafka)
+            .await
+            .map_err(|(Trouble::Passing(error) | Trouble::Final(error))| error)?;
+        log(&kafka).await
     }
 
     /// How the log is reached.

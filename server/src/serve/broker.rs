@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use chappe_broker::{LocalBroker, Running};
+use chappe_broker::{Leadership, LocalBroker, Running, WhenEmpty};
+use chappe_storage::store::Store;
 use chappe_uplink::{
     About, Broker,
     remote::{Patience, Remote, listen},
@@ -25,6 +26,24 @@ pub(super) async fn start(
     if !config.uplink.brokers.is_empty() {
         parts.inboxes = Some(remote(config, about)?);
     }
+    let address = about.borrow().name.clone();
+    Ok(chappe_broker::start(settings(config, leadership, address), parts).await?)
+}
+
+/// Starts a broker that nobody can reach, for a tool that leads everything.
+pub(crate) async fn start_alone(
+    config: &Config,
+    data: &DataDir,
+) -> anyhow::Result<(Running, Arc<dyn Store>)> {
+    let (mut parts, leadership) = backends::open(config, data).await?;
+    parts.when_empty = WhenEmpty::Refuse;
+    let store = Arc::clone(&parts.store);
+    let settings = settings(config, leadership, "export".to_owned());
+    let (_, running) = chappe_broker::start(settings, parts).await?;
+    Ok((running, store))
+}
+
+fn settings(config: &Config, leadership: Leadership, address: String) -> chappe_broker::Config {
     // Often enough that an idle partition delays no trimming by much, and rarely enough to cost
     // nothing.
     let refresh = (config.log.keep / 8).clamp(Duration::from_secs(1), Duration::from_secs(3_600));
@@ -36,16 +55,15 @@ pub(super) async fn start(
         heads_ms: config.broker.beacon.as_millis() as u64,
         ..chappe_broker::Bounds::default()
     };
-    let broker = chappe_broker::Config {
+    chappe_broker::Config {
         bounds,
         leadership,
         threads: config.broker.threads,
-        address: about.borrow().name.clone(),
+        address,
         unprojected_bytes_max: config.broker.unprojected_bytes_max.as_u64() as usize,
         unprojected_age_ms_max: config.broker.unprojected_age_max.as_millis() as u64,
         ..chappe_broker::Config::default()
-    };
-    Ok(chappe_broker::start(broker, parts).await?)
+    }
 }
 
 /// The brokers of other processes, as one.

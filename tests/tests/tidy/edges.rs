@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("uplink", &["protocol"]),
     ("partition", &["protocol", "storage", "uplink"]),
     ("broker", &["partition", "protocol", "storage", "uplink"]),
+    ("migration", &["broker", "partition", "protocol", "storage"]),
     ("gateway", &["protocol", "storage", "uplink"]),
     ("gateway-ws", &["gateway", "protocol"]),
     ("gateway-quic", &["gateway", "protocol"]),
@@ -25,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gateway-http",
             "gateway-quic",
             "gateway-ws",
+            "migration",
             "protocol",
             "storage",
             "uplink",
@@ -142,6 +144,11 @@ const UNSAID: &[(&str, &[&str], &str)] = &[
         "broker",
         &["log::segment", "store::lsm", "presence::memory", "blobs::files", "ClientFrame"],
         "the broker names no backend and sees no client frame",
+    ),
+    (
+        "migration",
+        &["log::segment", "log::kafka", "store::lsm", "store::scylla"],
+        "what is moved is moved between any backends",
     ),
     (
         "partition",
