@@ -4,11 +4,13 @@ use chappe_protocol::{
     Command,
     command::{
         AddMember, ArchiveChannel, CreateChannel, Delete, DeleteChannel, Edit, GetChannel, History,
-        Join, Leave, ListChannels, ListMembers, MarkRead, Ping, Publish, React, RemoveMember,
-        SetRole, Signal, Subscribe, Typing, UnarchiveChannel, Unreact, Unsubscribe, UpdateChannel,
+        Join, Leave, ListChannels, ListMembers, MarkRead, Ping, Presence, Publish, React,
+        RemoveMember, SetRole, Signal, Subscribe, Typing, UnarchiveChannel, Unreact, Unsubscribe,
+        UpdateChannel,
     },
     reply::{
-        Change, ChannelReply, ChannelsReply, Done, HistoryReply, MembersReply, SubscribeReply,
+        Change, ChannelReply, ChannelsReply, Done, HistoryReply, MembersReply, PresenceReply,
+        SubscribeReply,
     },
 };
 use serde::de::DeserializeOwned;
@@ -53,6 +55,7 @@ ask! {
     MarkRead => Change;
     Typing => Done;
     Signal => Done;
+    Presence => PresenceReply;
     Subscribe => SubscribeReply;
     Unsubscribe => Done;
 }

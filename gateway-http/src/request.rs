@@ -177,6 +177,11 @@ fn write_field(field: &Field, value: &str, out: &mut Vec<u8>) -> Result<(), Prob
     let text = || serde_json::to_string(value).map_err(|_| invalid(name, "is not a text"));
     let json = match field.kind {
         Kind::Text => format!(r#""{name}":{}"#, text()?),
+        Kind::TextList => {
+            let texts: Vec<&str> = value.split(',').collect();
+            let texts = serde_json::to_string(&texts).map_err(|_| invalid(name, "is not a list"));
+            format!(r#""{name}":{}"#, texts?)
+        }
         Kind::Number => {
             let number = parse_number(value).ok_or_else(|| invalid(name, "is not a number"))?;
             format!(r#""{name}":{number}"#)
@@ -286,6 +291,21 @@ mod tests {
         let keys: Vec<_> = (0..65).map(|n| format!(r#""k{n}":1"#)).collect();
         refused(&format!(r#"{{"data":{{{}}}}}"#, keys.join(",")), ErrorCode::TooDeep);
         refused(&format!(r#"{{"data":"{}"}}"#, "x".repeat(9_000)), ErrorCode::DataTooLarge);
+    }
+
+    #[test]
+    fn a_list_is_separated_by_commas() {
+        let ask = |value| decode(route("presence"), &[], &pairs(&[("users", value)]), b"");
+        let Command::Presence(presence) = ask("7,9,7").unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!(presence.users.iter().map(|user| user.get()).collect::<Vec<_>>(), [7, 9, 7]);
+        let many = vec!["1"; 101].join(",");
+        for bad in ["", ",", "7,", "7, 9", "x", "-1", "9223372036854775808", many.as_str()] {
+            assert_eq!(ask(bad).unwrap_err().number(), ErrorCode::Invalid.number(), "{bad}");
+        }
+        let none = decode(route("presence"), &[], &[], b"").unwrap_err();
+        assert_eq!(none.number(), ErrorCode::Invalid.number());
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Field {
 pub enum Kind {
     /// As a string.
     Text,
+    /// As a list of strings, which commas separate.
+    TextList,
     /// As a number, without sign or fraction.
     Number,
     /// As the id of a `ChannelRef` called `channel`.
@@ -99,6 +101,7 @@ pub const ROUTES: &[Route] = &[
     put("/v1/channels/{channel}/read", "mark_read").captures(&[CHANNEL]),
     post("/v1/channels/{channel}/typing", "typing").captures(&[CHANNEL]).no_body().success(204),
     post("/v1/channels/{channel}/signals", "signal").captures(&[CHANNEL]).success(204),
+    get("/v1/presence", "presence").query(&[USERS]),
 ];
 
 /// Every command that has none, and why.
@@ -130,6 +133,7 @@ const REACTION_PATH: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{em
 const CHANNEL: Field = text("channel");
 const USER: Field = text("user");
 const SEQ: Field = number("seq");
+const USERS: Field = Field { name: "users", kind: Kind::TextList };
 const LIMIT: Field = number("limit");
 const CHANNEL_BY_ID: Field = Field { name: "channel", kind: Kind::ChannelById };
 const CHANNEL_BY_NAME: Field = Field { name: "name", kind: Kind::ChannelByName };

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use chappe_protocol::{CloseCode, SessionId, WireError, reply::Reply};
+use chappe_protocol::{CloseCode, SessionId, UserId, WireError, reply::Reply};
 
 use crate::{auth::Authenticator, clock::Now, config::Config, hub::Hub, limits::Gate};
 
@@ -38,6 +38,15 @@ pub(crate) enum Effect {
     Close(u32, CloseCode),
     /// Drop the link.
     Drop(u32),
+    /// Ask who of these is connected, for an operation of this connection's session.
+    LookUp {
+        /// The connection.
+        peer: u32,
+        /// The operation.
+        serial: u64,
+        /// Whom.
+        users: Vec<UserId>,
+    },
     /// Answer a call.
     Answer(u64, Box<Result<Reply, WireError>>),
 }

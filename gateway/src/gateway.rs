@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     frontend::{Call, ConnectRefused, Kernel, MakeLink},
     limits::{Address, Gate},
-    presence,
+    presence::{self, Lookup},
     session::Errand,
     shard::driver::{self, Job, Setup},
 };
@@ -41,6 +41,7 @@ struct Shared {
     id: GatewayId,
     config: Arc<Config>,
     gate: Arc<Gate>,
+    presence: Arc<Lookup>,
     shards: Vec<Handle>,
     /// Which shard a call goes to next.
     next: AtomicUsize,
@@ -66,6 +67,7 @@ impl Gateway {
     ) -> io::Result<Self> {
         let config = Arc::new(config);
         let gate = Arc::new(Gate::new(config.limits.clone()));
+        let presence = Arc::new(Lookup::new());
         let count = match config.shards {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
@@ -79,6 +81,7 @@ impl Gateway {
                 config: Arc::clone(&config),
                 auth: Arc::clone(&auth),
                 gate: Arc::clone(&gate),
+                presence: Arc::clone(&presence),
                 broker: Arc::clone(&broker),
                 jobs,
                 load: Arc::clone(&load),
@@ -96,7 +99,7 @@ impl Gateway {
             shards.push(Handle { jobs: sender, load, stop, thread });
         }
         let id = GatewayId(draw()?);
-        let shared = Shared { id, config, gate, shards, next: AtomicUsize::new(0) };
+        let shared = Shared { id, config, gate, presence, shards, next: AtomicUsize::new(0) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -105,10 +108,18 @@ impl Gateway {
         self.shared.gate.connections()
     }
 
-    /// Keeps this gateway's users in `presence`, until the future is dropped. To be run beside the
-    /// gateway; it ends its lease by letting it run out.
-    pub async fn keep_presence(&self, presence: Arc<dyn Presence>) {
-        presence::keep(self.shared.id, &self.shared.gate, presence).await;
+    /// Answers from `presence` who is connected, from now on; nobody knows before. Keeps this
+    /// gateway's users in it, until the future is dropped: to be run beside the gateway, it ends
+    /// its lease by letting it run out.
+    ///
+    /// Must be called within a tokio runtime that outlives the gateway: questions run there.
+    pub fn keep_presence(
+        &self,
+        presence: Arc<dyn Presence>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.presence.ask_of(Arc::clone(&presence));
+        let gateway = self.clone();
+        async move { presence::keep(gateway.shared.id, &gateway.shared.gate, presence).await }
     }
 
     /// Takes nobody in any more, and closes everybody evenly over this time, each with a moment

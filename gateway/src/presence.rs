@@ -1,13 +1,18 @@
-//! The presence heartbeat: one lease for all users of this gateway, and who came and went.
+//! The presence heartbeat: one lease for all users of this gateway, and who came and went. Beside
+//! it stands what clients ask: [`Lookup`].
 //!
 //! Presence is lossy by design. While its backend does not answer nothing else is affected, and
 //! what was missed is entered again with the next lease.
+
+mod circuit;
+mod lookup;
 
 use std::{sync::Arc, time::Duration};
 
 use chappe_protocol::UserId;
 use chappe_storage::presence::{GatewayId, Presence, PresenceError};
 
+pub(crate) use self::lookup::{Begun, Found, Lookup};
 use crate::limits::Gate;
 
 /// Keeps the lease and the users of a gateway until the future is dropped.

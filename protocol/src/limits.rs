@@ -39,6 +39,8 @@ pub const INITIAL_MEMBERS_MAX: usize = 50;
 pub const GROUP_MEMBERS_MAX: usize = 50;
 /// Most items of one page (messages, members, channels).
 pub const PAGE_ITEMS_MAX: u32 = 200;
+/// Most users whose presence is asked at once.
+pub const PRESENCE_USERS_MAX: usize = 100;
 /// Items of a page when the request names no limit.
 pub const PAGE_ITEMS_DEFAULT: u32 = 50;
 /// Longest slow-mode interval: six hours.

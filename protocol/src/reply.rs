@@ -29,6 +29,8 @@ pub enum Reply {
     Members(MembersReply),
     /// To `history`.
     History(HistoryReply),
+    /// To `presence`.
+    Presence(PresenceReply),
     /// To `subscribe`.
     Subscribe(SubscribeReply),
 }
@@ -147,6 +149,34 @@ pub struct HistoryReply {
     pub more_before: bool,
     /// There are more above the last.
     pub more_after: bool,
+}
+
+/// Which users are connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceReply {
+    /// In the order asked.
+    pub users: Vec<UserPresence>,
+}
+
+/// Whether one user is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPresence {
+    /// The user.
+    pub user: UserId,
+    /// What is known of him.
+    pub presence: PresenceState,
+}
+
+/// Whether a user is connected, as it was some seconds ago at worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceState {
+    /// With at least one session, anywhere.
+    Online,
+    /// With none.
+    Offline,
+    /// The server cannot tell now.
+    Unknown,
 }
 
 /// The outcome for each channel of a subscription.

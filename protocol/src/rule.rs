@@ -55,6 +55,7 @@ rules! {
     SLOW_MODE: Invalid, "slow_mode_ms is at most six hours";
     PAGE_LIMIT: Invalid, "limit is 1 to 200";
     PAGE_PLACE: Invalid, "at most one of before, after and around";
+    PRESENCE_USERS: Invalid, "presence is asked of 1 to 100 users";
     SEQ_ZERO: Invalid, "message numbers start at 1";
     CHANNELS_WORD: Invalid, "channels is the string `mine` or a list";
     NO_COMMAND: UnknownCommand, "the frame names no command that this server knows";

@@ -5,12 +5,13 @@ use chappe_protocol::{
     command::{
         AddMember, ArchiveChannel, ChannelFrom, ChannelRef, Channels, CreateChannel, Delete,
         DeleteChannel, Edit, GetChannel, History, Join, Leave, ListChannels, ListMembers, MarkRead,
-        Ping, Publish, React, RemoveMember, SetRole, Signal, Subscribe, Typing, UnarchiveChannel,
-        Unreact, Unsubscribe, UpdateChannel,
+        Ping, Presence, Publish, React, RemoveMember, SetRole, Signal, Subscribe, Typing,
+        UnarchiveChannel, Unreact, Unsubscribe, UpdateChannel,
     },
     message::Role,
     reply::{
-        Change, ChannelReply, ChannelsReply, HistoryReply, MembersReply, SubscribeReply, Subscribed,
+        Change, ChannelReply, ChannelsReply, HistoryReply, MembersReply, PresenceReply,
+        SubscribeReply, Subscribed,
     },
 };
 
@@ -101,6 +102,11 @@ impl Client {
     /// Lists a page of a channel's members.
     pub async fn list_members(&self, command: ListMembers) -> Result<MembersReply, Error> {
         self.ask(command).await
+    }
+
+    /// Asks which of these users are connected: at most 100, answered in their order.
+    pub async fn presence(&self, users: Vec<UserId>) -> Result<PresenceReply, Error> {
+        self.ask(Presence { users }).await
     }
 
     /// Publishes a message. The reply means that it is durable and counts.

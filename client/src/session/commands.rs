@@ -346,6 +346,7 @@ pub(super) fn nature(command: &Command) -> Nature {
         | Command::ListChannels(_)
         | Command::ListMembers(_)
         | Command::History(_)
+        | Command::Presence(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_) => Nature::Read,
         Command::Hello(_)
@@ -389,6 +390,7 @@ fn channel(command: &Command) -> Option<ChannelId> {
         | Command::ListChannels(_)
         | Command::Typing(_)
         | Command::Signal(_)
+        | Command::Presence(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_) => None,
     }

@@ -208,7 +208,10 @@ impl Gate {
 fn cost(command: &Command) -> u32 {
     match command {
         Command::Pong(_) => 0,
-        Command::History(_) | Command::ListMembers(_) | Command::ListChannels(_) => 10,
+        Command::History(_)
+        | Command::ListMembers(_)
+        | Command::ListChannels(_)
+        | Command::Presence(_) => 10,
         Command::Hello(_) | Command::Refresh(_) | Command::CreateChannel(_) => 5,
         Command::Subscribe(subscribe) => match &subscribe.channels {
             Channels::Mine => 20,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     desk::Desk,
+    presence::Found,
     uplink::{Owner, back_off_ms},
 };
 
@@ -88,6 +89,7 @@ impl Session {
                 let code = ErrorCode::Unavailable;
                 self.sign_in_failed(desk, serial, code, coded(code));
             }
+            Work::Presence(_) => self.handle_presence(desk, serial, Found::Unknown),
             Work::Subscribe(_) => self.subscribe_overdue(desk, serial),
             Work::Signal(_) if self.operations[place].token != 0 => {
                 self.finish(desk, serial, Err(coded(ErrorCode::Unknown)));
@@ -168,7 +170,8 @@ impl Session {
                 let Some(after) = subscribe.listing else { return };
                 read(0, caller, inbox, ReadQuery::MyChannels { after, limit: LISTED })
             }
-            Work::SignIn(_) | Work::Refresh(_) => return,
+            // No leader's.
+            Work::SignIn(_) | Work::Refresh(_) | Work::Presence(_) => return,
         };
         let token = desk.hub.uplink.ask(owner, |token| with_token(request, token));
         let operation = &mut self.operations[place];

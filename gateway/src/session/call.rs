@@ -98,6 +98,7 @@ impl Session {
             | Command::Unsubscribe(_) => {
                 self.reply(desk, None, Err(coded(ErrorCode::UnknownCommand)));
             }
+            Command::Presence(presence) => self.ask_presence(desk, None, presence.users),
             command => self.ask_leader(desk, Sending { frame: None, nonce, age_ms }, command),
         }
     }

@@ -32,6 +32,7 @@ impl Session {
             Command::Refresh(refresh) => self.handle_refresh(desk, Some(id), refresh.token),
             Command::Pong(_) => {}
             Command::Ping(_) => self.reply(desk, Some(id), Ok(Reply::Done(Done {}))),
+            Command::Presence(presence) => self.ask_presence(desk, Some(id), presence.users),
             Command::Subscribe(subscribe) => match subscribe.channels {
                 Channels::Mine => self.subscribe_mine(desk, id),
                 Channels::These(channels) => {
@@ -164,6 +165,7 @@ fn action(command: Command, caller: &Caller) -> Option<(ChannelId, Action)> {
         | Command::History(_)
         | Command::Typing(_)
         | Command::Signal(_)
+        | Command::Presence(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_) => return None,
     })

@@ -10,6 +10,7 @@ mod call;
 mod change;
 mod command;
 mod operation;
+mod presence;
 mod read;
 mod sign_in;
 mod subscribe;

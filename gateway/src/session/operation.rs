@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chappe_protocol::{
-    ChannelId, ClientFrame, Cursor, Data, Nonce, Rev,
+    ChannelId, ClientFrame, Cursor, Data, Nonce, Rev, UserId,
     reply::{self, Subscribed},
 };
 use chappe_uplink::{Action, ReadQuery};
@@ -38,6 +38,8 @@ pub(super) enum Work {
     Read(Box<Read>),
     /// Tells a channel something ephemeral.
     Signal(Box<(ChannelId, Option<Data>)>),
+    /// Asks which of these are connected.
+    Presence(Vec<UserId>),
     /// Subscribes to channels, or lists the caller's first.
     Subscribe(Box<Subscribe>),
 }
@@ -111,6 +113,7 @@ impl fmt::Debug for Work {
             Self::Settle(_) => "Settle",
             Self::Read(_) => "Read",
             Self::Signal(_) => "Signal",
+            Self::Presence(_) => "Presence",
             Self::Subscribe(_) => "Subscribe",
         })
     }

@@ -21,6 +21,7 @@ use crate::{
     hub::{Form, Sockets},
     limits::{Address, Gate},
     link::{Framing, Lane},
+    presence::Found,
     session::{Errand, Session},
     wheel::Wheel,
 };
@@ -158,6 +159,14 @@ impl Shard {
                 }
             }
         }
+        self.settle();
+        self.arm(peer);
+    }
+
+    /// Somebody asked who is connected, and this was found out.
+    pub(crate) fn handle_presence(&mut self, peer: u32, serial: u64, found: Found) {
+        let Some(session) = self.sessions.get_mut(peer as usize) else { return };
+        session.handle_presence(&mut self.desk, serial, found);
         self.settle();
         self.arm(peer);
     }

@@ -38,6 +38,10 @@ impl Command {
                 let channels = hello.resume.as_ref().map_or(0, |cursor| cursor.channels.len());
                 ensure(channels <= limits::SUBSCRIPTIONS_MAX, rule::SUBSCRIPTIONS)
             }
+            Self::Presence(presence) => {
+                let users = presence.users.len();
+                ensure((1..=limits::PRESENCE_USERS_MAX).contains(&users), rule::PRESENCE_USERS)
+            }
             Self::Refresh(_)
             | Self::Ping(_)
             | Self::Pong(_)
@@ -131,6 +135,12 @@ mod tests {
         assert_eq!(publish(r#","data":0"#), None);
         assert_eq!(publish(r#","text":"a","reply_to":0"#), Some(rule::SEQ_ZERO));
         assert_eq!(publish(&format!(r#","text":"a","mentions":[{crowd}]"#)), Some(rule::MENTIONS));
+
+        let presence = |users: &str| check(&format!(r#""presence":{{"users":[{users}]}}"#));
+        assert_eq!(presence(r#""1""#), None);
+        assert_eq!(presence(""), Some(rule::PRESENCE_USERS));
+        assert_eq!(presence(&vec![r#""1""#; 100].join(",")), None);
+        assert_eq!(presence(&vec![r#""1""#; 101].join(",")), Some(rule::PRESENCE_USERS));
 
         let update =
             |fields: &str| check(&format!(r#""update_channel":{{"channel":"1"{fields}}}"#));

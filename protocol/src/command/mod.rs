@@ -130,6 +130,8 @@ commands! {
     Typing(Typing) = "typing",
     /// Sends the channel's subscribers a value of the application's. At most once, never stored.
     Signal(Signal) = "signal",
+    /// Asks which users are connected.
+    Presence(Presence) = "presence",
     /// Receives the events of channels.
     Subscribe(Subscribe) = "subscribe",
     /// Stops receiving them.
@@ -399,4 +401,11 @@ pub struct Signal {
     pub channel: ChannelId,
     /// The value.
     pub data: Data,
+}
+
+/// Asks which users are connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Whom, 1 to 100.
+    pub users: Vec<UserId>,
 }

@@ -122,6 +122,7 @@ fn check_ok(command: &Command, frame: &Frame) {
         Command::GetChannel(_) => check::<reply::ChannelReply>(frame),
         Command::ListChannels(_) => check::<reply::ChannelsReply>(frame),
         Command::ListMembers(_) => check::<reply::MembersReply>(frame),
+        Command::Presence(_) => check::<reply::PresenceReply>(frame),
         Command::History(_) => check::<reply::HistoryReply>(frame),
         Command::Subscribe(_) => check::<reply::SubscribeReply>(frame),
         _ => check::<reply::Change>(frame),

@@ -7,7 +7,7 @@ use chappe_protocol::{
     frame::Incoming,
     reply::{
         Change, ChannelReply, ChannelsReply, Done, HelloReply, HistoryReply, MembersReply,
-        RefreshReply, Reply, SubscribeReply,
+        PresenceReply, RefreshReply, Reply, SubscribeReply,
     },
 };
 use proptest::prelude::*;
@@ -79,6 +79,7 @@ proptest! {
                 Reply::Channel(body) => replies_as::<ChannelReply>(&bytes, encoding, body),
                 Reply::Channels(body) => replies_as::<ChannelsReply>(&bytes, encoding, body),
                 Reply::Members(body) => replies_as::<MembersReply>(&bytes, encoding, body),
+                Reply::Presence(body) => replies_as::<PresenceReply>(&bytes, encoding, body),
                 Reply::History(body) => replies_as::<HistoryReply>(&bytes, encoding, body),
                 Reply::Subscribe(body) => replies_as::<SubscribeReply>(&bytes, encoding, body),
             }

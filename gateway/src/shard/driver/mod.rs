@@ -18,6 +18,7 @@ use std::{
     task::Waker,
 };
 
+use chappe_protocol::UserId;
 use chappe_uplink::{Broker, Request, SendError, Sender};
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -36,6 +37,7 @@ use crate::{
     hub::Sockets,
     limits::{Address, Gate},
     link::{Lane, Link},
+    presence::{Begun, Found, Lookup},
     session::{Answered, Errand},
     weight,
 };
@@ -55,6 +57,7 @@ pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
     pub(crate) auth: Arc<Authenticator>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) presence: Arc<Lookup>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) jobs: mpsc::Receiver<Job>,
     /// Connections of this shard.
@@ -86,6 +89,7 @@ struct Driver {
     next_call: Cell<u64>,
     auth: Arc<Authenticator>,
     gate: Arc<Gate>,
+    presence: Arc<Lookup>,
     load: Arc<AtomicUsize>,
     flush: Notify,
     timer: Notify,
@@ -175,6 +179,7 @@ impl Driver {
             next_call: Cell::new(0),
             auth: Arc::clone(&setup.auth),
             gate: Arc::clone(&setup.gate),
+            presence: Arc::clone(&setup.presence),
             load: Arc::clone(&setup.load),
             flush: Notify::new(),
             timer: Notify::new(),
@@ -302,6 +307,7 @@ impl Driver {
             }
             Effect::Drop(peer) if links.get(peer).is_some() => self.end(links, peer),
             Effect::Drop(peer) => shard.handle_gone(peer),
+            Effect::LookUp { peer, serial, users } => self.look_up(shard, peer, serial, users),
             Effect::Answer(call, result) => {
                 if let Some(answer) = self.calls.borrow_mut().remove(&call) {
                     let _ = answer.send(*result); // nobody waits for it any more
@@ -316,6 +322,19 @@ impl Driver {
             entry.over = true;
         }
         links.wake(peer);
+    }
+
+    /// Asks who is connected, elsewhere: this thread does not wait.
+    fn look_up(self: &Rc<Self>, shard: &mut Shard, peer: u32, serial: u64, users: Vec<UserId>) {
+        let asking = match self.presence.begin(users) {
+            Begun::Found(found) => return shard.handle_presence(peer, serial, found),
+            Begun::Asking(asking) => asking,
+        };
+        let driver = Rc::clone(self);
+        spawn_local(async move {
+            let found = asking.await.unwrap_or(Found::Unknown);
+            driver.feed(|shard, _| shard.handle_presence(peer, serial, found));
+        });
     }
 
     fn await_keys(self: &Rc<Self>, peer: u32) {

@@ -7,12 +7,13 @@ mod channels;
 mod commands;
 mod cost;
 mod lanes;
+mod presence;
 mod sign_in;
 mod time;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use chappe_protocol::{ChannelId, CloseCode, Encoding, Rev};
+use chappe_protocol::{ChannelId, CloseCode, Encoding, Rev, UserId};
 use chappe_uplink::{ReadQuery, Refusal, Request, Response};
 use serde_json::Value;
 
@@ -41,6 +42,8 @@ struct Rig {
     answers: HashMap<u64, Answered>,
     closed: HashMap<u32, CloseCode>,
     keys_awaited: Vec<u32>,
+    /// Questions who is connected, newest last.
+    lookups: Vec<(u32, u64, Vec<UserId>)>,
     next_call: u64,
     /// The pipe is down: requests are not taken.
     down: bool,
@@ -109,6 +112,7 @@ impl Rig {
             answers: HashMap::new(),
             closed: HashMap::new(),
             keys_awaited: Vec::new(),
+            lookups: Vec::new(),
             next_call: 0,
             down: false,
             held: Vec::new(),
@@ -341,6 +345,7 @@ impl Rig {
             Effect::Close(peer, code) => drop(self.closed.insert(peer, code)),
             Effect::Drop(peer) => self.shard.handle_gone(peer),
             Effect::Answer(call, result) => drop(self.answers.insert(call, *result)),
+            Effect::LookUp { peer, serial, users } => self.lookups.push((peer, serial, users)),
             Effect::AwaitKeys(peer) => self.keys_awaited.push(peer),
             Effect::SignedIn(_) | Effect::Wake(_) => {}
         }

@@ -80,6 +80,7 @@ fn about_members() -> impl Strategy<Value = Command> {
         .into()),
         (channel_id(), option::of(user()), limit())
             .prop_map(|(channel, after, limit)| ListMembers { channel, after, limit }.into()),
+        vec(user(), 1..4).prop_map(|users| Presence { users }.into()),
     ]
 }
 

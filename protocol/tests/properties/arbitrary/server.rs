@@ -117,12 +117,21 @@ fn page() -> impl Strategy<Value = Reply> {
             .prop_map(|(channels, next)| Reply::Channels(ChannelsReply { channels, next })),
         (vec(member(), 0..4), option::of(user()))
             .prop_map(|(members, next)| Reply::Members(MembersReply { members, next })),
+        vec((user(), presence()), 0..4).prop_map(|users| {
+            let users = users.into_iter();
+            let users = users.map(|(user, presence)| UserPresence { user, presence }).collect();
+            Reply::Presence(PresenceReply { users })
+        }),
         (vec(message(), 0..4), rev(), any::<bool>(), any::<bool>()).prop_map(
             |(messages, rev, more_before, more_after)| {
                 Reply::History(HistoryReply { messages, rev, more_before, more_after })
             }
         ),
     ]
+}
+
+fn presence() -> impl Strategy<Value = PresenceState> {
+    select(&[PresenceState::Online, PresenceState::Offline, PresenceState::Unknown][..])
 }
 
 fn subscribed() -> impl Strategy<Value = Subscribed> {
