@@ -16,10 +16,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use chappe_storage::blobs::Blobs;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
-use crate::cluster::View;
+use crate::{
+    cluster::View,
+    config::Config,
+    dependencies::{self, Tried},
+};
 
 /// How often histograms are folded; without it they grow between scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -38,12 +43,26 @@ impl Readiness {
     }
 }
 
+/// What is tried when somebody asks: one try at a time, as each writes a little.
+pub(crate) struct Dependencies {
+    config: Config,
+    blobs: Option<Arc<dyn Blobs>>,
+    place: Semaphore,
+}
+
+impl Dependencies {
+    pub(crate) fn new(config: Config, blobs: Option<Arc<dyn Blobs>>) -> Self {
+        Self { config, blobs, place: Semaphore::new(1) }
+    }
+}
+
 /// Serves until it is dropped.
 pub(crate) async fn serve(
     listener: TcpListener,
     metrics: PrometheusHandle,
     ready: Readiness,
     view: View,
+    dependencies: Dependencies,
 ) -> std::io::Result<()> {
     let upkeep = metrics.clone();
     let folding = async move {
@@ -56,6 +75,7 @@ pub(crate) async fn serve(
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz).with_state(ready))
         .route("/cluster", get(cluster).with_state(view))
+        .route("/dependencies", get(try_dependencies).with_state(Arc::new(dependencies)))
         .route("/metrics", get(render).with_state(metrics));
     tokio::select! {
         served = axum::serve(listener, router) => served,
@@ -73,6 +93,14 @@ async fn readyz(State(ready): State<Readiness>) -> impl IntoResponse {
 
 async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
     ([("content-type", "text/plain; version=0.0.4")], metrics.render())
+}
+
+async fn try_dependencies(State(of): State<Arc<Dependencies>>) -> Response {
+    let Ok(_place) = of.place.try_acquire() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "a try is under way\n").into_response();
+    };
+    let tried: Vec<Tried> = dependencies::try_all(&of.config, of.blobs.clone()).await;
+    Json(tried).into_response()
 }
 
 async fn cluster(State(view): State<View>) -> Response {

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Make or check the tables of a cluster's store
     #[cfg(feature = "clustered")]
     Schema(Schema),
+    /// Make the bucket of a cluster's files
+    #[cfg(feature = "clustered")]
+    Blobs(BlobsArgs),
     /// Show a cluster: who leads what, lag, gateways and their connections
     Cluster(Cluster),
     /// Write everything into a folder, to be imported elsewhere; changes are refused from then on
@@ -406,4 +409,25 @@ pub(crate) struct Doctor {
     /// The data directory
     #[arg(long, value_name = "DIR", env = "CHAPPE_DATA", default_value = "chappe-data")]
     pub(crate) data: PathBuf,
+    /// The TOML file: whatever server it names is tried, a bucket with a small object
+    #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[cfg(feature = "clustered")]
+#[derive(Debug, Args)]
+pub(crate) struct BlobsArgs {
+    #[command(subcommand)]
+    pub(crate) action: BlobsAction,
+}
+
+#[cfg(feature = "clustered")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlobsAction {
+    /// Make the bucket, unless it is there
+    Create {
+        /// The TOML file
+        #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
+        config: Option<PathBuf>,
+    },
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod command;
 mod config;
 mod data_dir;
+mod dependencies;
 mod serve;
 mod telemetry;
 

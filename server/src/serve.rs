@@ -12,7 +12,10 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 use anyhow::Context;
 use chappe_broker::Running;
 use chappe_gateway::Gateway;
-use chappe_storage::presence::{Presence, memory::MemoryPresence};
+use chappe_storage::{
+    blobs::Blobs,
+    presence::{Presence, memory::MemoryPresence},
+};
 use chappe_uplink::{About, Broker};
 use tokio::{
     net::TcpListener,
@@ -24,7 +27,7 @@ use tokio::{
 
 use self::frontends::{Frontends, Sockets};
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Dependencies, Readiness},
     args,
     certificate::Certificate,
     cluster::{self, View},
@@ -34,7 +37,7 @@ use crate::{
         cluster::{LogKind, PresenceKind, Role},
     },
     data_dir::{DataDir, Run},
-    telemetry,
+    dependencies, telemetry,
 };
 
 /// Files that are open beside connections: segments, tables, listeners.
@@ -67,6 +70,7 @@ struct Server {
     admin: TcpListener,
     view: View,
     about: watch::Sender<About>,
+    blobs: Option<Arc<dyn Blobs>>,
 }
 
 /// What leads partitions.
@@ -94,6 +98,11 @@ impl Server {
         let uplink = if takes_gateways { Some(bind(config.listen.uplink).await?) } else { None };
         let at = listens_at(&config, sockets.as_ref(), uplink.as_ref())?;
         let (about, told) = watch::channel(cluster::about(&config, at)?);
+        // Files come and go over HTTP alone.
+        let blobs = match config.runs(Role::GatewayHttp) {
+            true => Some(dependencies::open_blobs(&config, &config.data).await?),
+            false => None,
+        };
         let mut local = None;
         let mut broker_part = None;
         if config.runs(Role::Broker) {
@@ -120,7 +129,7 @@ impl Server {
         };
         let channels = flags.channels.clone();
         let (broker, gateway) = (broker_part, gateway_part);
-        Ok(Self { config, channels, data, broker, gateway, admin, view, about })
+        Ok(Self { config, channels, data, broker, gateway, admin, view, about, blobs })
     }
 
     async fn run(
@@ -131,8 +140,10 @@ impl Server {
         let ready = Readiness::default();
         let run = self.describe()?;
         let (stop, stopping) = watch::channel(false);
-        let Self { config, channels, data, broker, gateway, admin, view, about } = self;
-        let admin = tokio::spawn(admin::serve(admin, metrics, ready.clone(), view));
+        let Self { config, channels, data, broker, gateway, admin, view, about, blobs } = self;
+        let dependencies = Dependencies::new(config.clone(), blobs);
+        let serving = admin::serve(admin, metrics, ready.clone(), view, dependencies);
+        let admin = tokio::spawn(serving);
         let held = gateway.map(|part| part.serve(&config, &data, about, stopping)).transpose()?;
         data.write_run(&run)?;
         let mut up = Up { config, broker, held, admin, stop };

@@ -1,4 +1,4 @@
-//! `chappe log` and `chappe schema`: make and check what a cluster stands on.
+//! `chappe log`, `chappe schema` and `chappe blobs`: make and check what a cluster stands on.
 
 use anyhow::{Context, anyhow};
 use chappe_storage::{
@@ -8,8 +8,9 @@ use chappe_storage::{
 
 use super::Failure;
 use crate::{
-    args::{LogAction, SchemaAction},
+    args::{BlobsAction, LogAction, SchemaAction},
     config::Config,
+    dependencies::servers,
     serve::backends::clustered,
 };
 
@@ -25,6 +26,16 @@ pub(super) async fn log(action: LogAction) -> Result<(), Failure> {
             Ok(check(&config).await?)
         }
     }
+}
+
+/// Makes the bucket of files.
+pub(super) async fn blobs(action: BlobsAction) -> Result<(), Failure> {
+    let BlobsAction::Create { config } = action;
+    let config = load(config.as_deref())?;
+    let made = servers::s3(&config)?.make_bucket().await;
+    made.map_err(anyhow::Error::from)?;
+    println!("bucket {} is there", config.blobs.bucket.unwrap_or_default());
+    Ok(())
 }
 
 /// Makes or checks the store's tables.

@@ -9,7 +9,11 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 
 use super::{Failure, session::Session};
-use crate::args;
+use crate::{
+    args,
+    config::Config,
+    dependencies::{self, Tried},
+};
 
 /// Below this the file limit is the first thing a busy server runs into.
 const OPEN_FILES_MIN: u64 = 16_384;
@@ -37,6 +41,9 @@ pub(super) async fn run(args: args::Doctor) -> Result<(), Failure> {
     let mut findings = vec![open_files(), setting("net/core/rmem_max", UDP_BUFFER_MIN)];
     findings.push(setting("net/core/somaxconn", BACKLOG_MIN));
     findings.extend(disk(&args.data));
+    if let Some(config) = &args.config {
+        findings.extend(servers(config).await?);
+    }
     findings.push(server(&args).await);
     let mut bad = 0;
     for Finding { verdict, text } in &findings {
@@ -136,6 +143,23 @@ fn sync_time(folder: &Path) -> std::io::Result<Duration> {
     })();
     drop(fs::remove_file(&path));
     measured
+}
+
+/// The servers that a configuration names.
+async fn servers(config: &Path) -> Result<Vec<Finding>, Failure> {
+    let config =
+        Config::load_for_tools(Some(config)).map_err(|error| Failure::Usage(error.into()))?;
+    let tried = dependencies::try_all(&config, None).await;
+    let finding = |Tried { section, place, ms, error }: Tried| match error {
+        None => {
+            let text = format!("{section} at {place} can be used ({ms} ms)");
+            Finding { verdict: Verdict::Good, text }
+        }
+        Some(error) => {
+            Finding { verdict: Verdict::Bad, text: format!("{section} at {place}: {error}") }
+        }
+    };
+    Ok(tried.into_iter().map(finding).collect())
 }
 
 async fn server(args: &args::Doctor) -> Finding {

@@ -81,6 +81,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         #[cfg(feature = "clustered")]
         Command::Log(args) => session::block_on(cluster::log(args.action)),
         #[cfg(feature = "clustered")]
+        Command::Blobs(args) => session::block_on(cluster::blobs(args.action)),
+        #[cfg(feature = "clustered")]
         Command::Schema(args) => session::block_on(cluster::schema(args.action)),
         Command::Cluster(args) => session::block_on(overview::run(args)),
         Command::Export(args) => export::run(&args),

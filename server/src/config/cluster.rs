@@ -122,8 +122,10 @@ pub(crate) struct Blobs {
     pub(crate) kind: BlobsKind,
     /// The S3 server, `https://host`.
     pub(crate) url: Option<String>,
-    /// The bucket, which must exist.
+    /// The bucket. `chappe blobs create` makes it.
     pub(crate) bucket: Option<String>,
+    /// The region that requests are signed for; servers other than Amazon's take the default.
+    pub(crate) region: String,
     pub(crate) access_key: Option<Secret>,
     pub(crate) secret_key: Option<Secret>,
 }
@@ -141,7 +143,8 @@ pub(crate) enum BlobsKind {
 impl Default for Blobs {
     fn default() -> Self {
         let (url, bucket, access_key, secret_key) = (None, None, None, None);
-        Self { kind: BlobsKind::Files, url, bucket, access_key, secret_key }
+        let region = "us-east-1".to_owned();
+        Self { kind: BlobsKind::Files, url, bucket, region, access_key, secret_key }
     }
 }
 
