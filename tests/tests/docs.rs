@@ -7,7 +7,9 @@ use chappe_protocol::{
     ClientFrame, CloseCode, Encoding, ErrorCode, Retry,
     frame::Incoming,
     limits,
-    reply::{Change, ChannelReply, HelloReply, HistoryReply, RefreshReply, SubscribeReply},
+    reply::{
+        Change, ChannelReply, HelloReply, HistoryReply, PresenceReply, RefreshReply, SubscribeReply,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -120,6 +122,7 @@ fn examples_of_replies_have_their_commands_fields() {
             "refresh" => check::<RefreshReply>(&example),
             "get_channel" => check::<ChannelReply>(&example),
             "history" => check::<HistoryReply>(&example),
+            "presence" => check::<PresenceReply>(&example),
             "subscribe" => check::<SubscribeReply>(&example),
             "publish" | "create_channel" => check::<Change>(&example),
             other => panic!("no reply is known to {other}"),

@@ -33,6 +33,7 @@ const ROUTES: &[(&str, &str, &str, bool)] = &[
     ("mark_read", "PUT", "/v1/channels/{channel}/read", true),
     ("typing", "POST", "/v1/channels/{channel}/typing", false),
     ("signal", "POST", "/v1/channels/{channel}/signals", true),
+    ("presence", "GET", "/v1/presence?users", false),
 ];
 
 pub(crate) fn request(frame: &Value) -> Request {
@@ -83,7 +84,11 @@ fn fill_in(part: &str, fields: &mut Map<String, Value>) -> String {
 
 /// A value in a URL.
 fn encode(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    };
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     let encoded = text.bytes().map(|byte| match plain(&byte) {
         true => char::from(byte).to_string(),

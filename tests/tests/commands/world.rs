@@ -67,6 +67,7 @@ impl World {
             ("x4001", "x".repeat(4_001).into()),
             ("x9000", "x".repeat(9_000).into()),
             ("users51", (1..=51).map(|user| Value::from(user.to_string())).collect()),
+            ("users101", (1..=101).map(|user| Value::from(user.to_string())).collect()),
             ("levels13", (0..13).fold(Value::Null, |inner, _| json!([inner]))),
             ("levels20", (0..20).fold(Value::Null, |inner, _| json!([inner]))),
             ("keys65", (0..65).map(|key| (format!("k{key}"), Value::Null)).collect()),
