@@ -227,10 +227,15 @@ impl Cluster {
         self.nodes[index].past.extend(counts);
     }
 
-    async fn tool(&self, args: &[&str]) {
+    /// Runs a tool with the cluster's configuration to its end.
+    pub async fn run(&self, args: &[&str]) -> std::process::Output {
         let mut command = Command::new(chappe());
         command.args(args).arg("--config").arg(self.config()).stdin(Stdio::null());
-        let ended = timeout(READY, command.output()).await.expect("a tool ends").unwrap();
+        timeout(READY, command.output()).await.expect("a tool ends").unwrap()
+    }
+
+    async fn tool(&self, args: &[&str]) {
+        let ended = self.run(args).await;
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert!(ended.status.success(), "chappe {args:?}: {said}");
     }

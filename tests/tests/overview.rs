@@ -1,0 +1,124 @@
+//! `chappe cluster` on a real cluster: who leads what and who is connected, and what it shows when
+//! a broker is gone.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::time::Duration;
+
+use chappe_tests::{
+    Client, Run, Transport,
+    cluster::{Cluster, Part},
+    token,
+};
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+/// A broker that was killed is noticed within its session, and others take over.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// What programs are shown, and the exit status.
+async fn look(cluster: &Cluster) -> (Value, Option<i32>) {
+    let shown = cluster.run(&["cluster", "--json"]).await;
+    let report = serde_json::from_slice(&shown.stdout).unwrap();
+    (report, shown.status.code())
+}
+
+/// Looks until it is as wanted.
+async fn until(cluster: &Cluster, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    let looking = async {
+        loop {
+            last = look(cluster).await.0;
+            if wanted(&last) {
+                return;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let seen = timeout(SETTLED, looking).await;
+    assert!(seen.is_ok(), "{what}: {last:#}");
+    last
+}
+
+fn led_by<'a>(report: &'a Value, address: &str) -> Vec<&'a Value> {
+    let partitions = report["partitions"].as_array().unwrap().iter();
+    partitions.filter(|of| of["leader"] == address).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_killed_is_shown_as_silent_and_its_partitions_as_led_by_others() {
+    let mut cluster = Cluster::start(|_| None).await;
+    let brokers: Vec<String> = {
+        let brokers = cluster.of(Part::Broker).into_iter();
+        brokers.map(|index| cluster.nodes[index].listen.to_string()).collect()
+    };
+    let everything = until(&cluster, "everything is led by all three", |report| {
+        report["sound"] == true && brokers.iter().all(|one| !led_by(report, one).is_empty())
+    });
+    let report = everything.await;
+    assert_eq!(report["partitions"].as_array().unwrap().len(), 12);
+    assert_eq!(report["problems"].as_array().unwrap().len(), 0, "{report:#}");
+    let of = |report: &Value, address: &str| -> Value {
+        let rows = report["brokers"].as_array().unwrap().iter();
+        rows.cloned().find(|row| row["address"] == address).unwrap()
+    };
+    for address in &brokers {
+        let row = of(&report, address);
+        assert_eq!(row["leads"], led_by(&report, address).len(), "{row:#}");
+        assert!(row["up_ms"].as_u64() > Some(0) && row["pipes"].as_u64() > Some(0), "{row:#}");
+    }
+    for partition in report["partitions"].as_array().unwrap() {
+        let number = |name: &str| partition[name].as_u64().unwrap();
+        assert_eq!(number("lag"), number("end") - number("checkpoint"), "{partition:#}");
+        assert!(partition["generation"].as_str().unwrap().starts_with("1."), "{partition:#}");
+    }
+    gateways_say_who_they_are(&cluster).await;
+
+    let victim = cluster.of(Part::Broker)[0];
+    cluster.kill(victim).await;
+    let report = until(&cluster, "the others lead everything", |report| {
+        of(report, &brokers[0])["error"].is_string() && report["sound"] == true
+    });
+    let report = report.await;
+    assert!(led_by(&report, &brokers[0]).is_empty(), "{report:#}");
+    assert_eq!(led_by(&report, &brokers[1]).len() + led_by(&report, &brokers[2]).len(), 12);
+    let problem = report["problems"][0].as_str().unwrap();
+    assert!(problem.starts_with(&format!("broker {} does not answer", brokers[0])), "{problem}");
+    let shown = cluster.run(&["cluster"]).await;
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown.status.code(), Some(0), "{text}");
+    assert!(text.contains("no answer") && text.contains("every partition is led\n"), "{text}");
+
+    for broker in &cluster.of(Part::Broker)[1..] {
+        cluster.kill(*broker).await;
+    }
+    let (report, status) = look(&cluster).await;
+    assert_eq!((status, report["sound"].as_bool()), (Some(3), Some(false)), "{report:#}");
+}
+
+/// Each of the three gateways is listed with its role, its pipes to all brokers and the connections
+/// that it holds.
+async fn gateways_say_who_they_are(cluster: &Cluster) {
+    let ws = &cluster.nodes[cluster.of(Part::Ws)[0]];
+    let port = ws.listen.port();
+    let own = |report: &Value| -> Value {
+        let rows = report["gateways"].as_array().unwrap().iter();
+        let named = |row: &&Value| row["name"].as_str().unwrap().ends_with(&format!(":{port}"));
+        rows.clone().find(named).cloned().unwrap_or_default()
+    };
+    let before = until(cluster, "the gateways are listed", |report| {
+        report["gateways"].as_array().unwrap().len() == 3 && report["connections"] == 0
+    });
+    let before = before.await;
+    let mut roles: Vec<_> = before["gateways"].as_array().unwrap().iter().collect();
+    roles.sort_by_key(|row| row["roles"].to_string());
+    let roles: Vec<_> = roles.iter().map(|row| row["roles"][0].as_str().unwrap()).collect();
+    assert_eq!(roles, ["gateway-quic", "gateway-ws", "gateway-ws"]);
+    assert!(own(&before)["pipes"].as_u64() >= Some(3), "{before:#}");
+    let (at, fingerprint) = (ws.listen, String::new());
+    let run = Run { tcp: at, quic: at, admin: at, fingerprint, pid: 0 };
+    let mut alice = Client::connect_to(&run, Transport::WsJson).await;
+    alice.sign_in(&token::mint(&cluster.folder(), "alice"), None).await;
+    until(cluster, "a connection is counted", |report| own(report)["connections"] == 1).await;
+    alice.close().await;
+    until(cluster, "and its end", |report| report["connections"] == 0).await;
+}
