@@ -409,7 +409,8 @@ pub(crate) struct Doctor {
     /// The data directory
     #[arg(long, value_name = "DIR", env = "CHAPPE_DATA", default_value = "chappe-data")]
     pub(crate) data: PathBuf,
-    /// The TOML file: whatever server it names is tried, a bucket with a small object
+    /// The TOML file: whatever server it or the environment names is tried, a bucket with a small
+    /// object
     #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 }

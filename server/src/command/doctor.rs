@@ -41,9 +41,7 @@ pub(super) async fn run(args: args::Doctor) -> Result<(), Failure> {
     let mut findings = vec![open_files(), setting("net/core/rmem_max", UDP_BUFFER_MIN)];
     findings.push(setting("net/core/somaxconn", BACKLOG_MIN));
     findings.extend(disk(&args.data));
-    if let Some(config) = &args.config {
-        findings.extend(servers(config).await?);
-    }
+    findings.extend(servers(args.config.as_deref()).await);
     findings.push(server(&args).await);
     let mut bad = 0;
     for Finding { verdict, text } in &findings {
@@ -145,10 +143,12 @@ fn sync_time(folder: &Path) -> std::io::Result<Duration> {
     measured
 }
 
-/// The servers that a configuration names.
-async fn servers(config: &Path) -> Result<Vec<Finding>, Failure> {
-    let config =
-        Config::load_for_tools(Some(config)).map_err(|error| Failure::Usage(error.into()))?;
+/// The servers that the configuration names, be it a file or the environment.
+async fn servers(file: Option<&Path>) -> Vec<Finding> {
+    let config = match Config::load_for_tools(file) {
+        Ok(config) => config,
+        Err(error) => return vec![Finding { verdict: Verdict::Bad, text: error.to_string() }],
+    };
     let tried = dependencies::try_all(&config, None).await;
     let finding = |Tried { section, place, ms, error }: Tried| match error {
         None => {
@@ -159,7 +159,7 @@ async fn servers(config: &Path) -> Result<Vec<Finding>, Failure> {
             Finding { verdict: Verdict::Bad, text: format!("{section} at {place}: {error}") }
         }
     };
-    Ok(tried.into_iter().map(finding).collect())
+    tried.into_iter().map(finding).collect()
 }
 
 async fn server(args: &args::Doctor) -> Finding {
