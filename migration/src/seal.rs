@@ -92,10 +92,9 @@ pub async fn open(
 
 /// Waits until this process leads everything.
 async fn lead(running: &Running, patience: Duration, report: Report<'_>) -> Result<(), SealError> {
-    let (began, mut leading) = (Instant::now(), running.leading());
+    let began = Instant::now();
     loop {
-        let all = leading.wait_for(|_| running.not_led().is_empty());
-        if timeout(TOLD_EVERY.min(patience), all).await.is_ok() {
+        if timeout(TOLD_EVERY.min(patience), running.leads_all()).await.is_ok() {
             return Ok(());
         }
         let not_led = running.not_led();

@@ -40,12 +40,12 @@ async fn work(args: &Export, config: &Config) -> anyhow::Result<()> {
     let exporter = Exporter::new(store, folder, args.file_size.as_u64());
     let manifest = exporter.run(&mut tell).await?;
     println!(
-        "exported {} rows of {} channels and inboxes to {}\n\
-         next: chappe import --from {0} into a new log and store; \
-         chappe export --abort opens this one again",
+        "exported {} rows of {} channels and inboxes to {folder}\n\
+         next: `chappe import --from {folder}` into a new log and store; \
+         `chappe export --abort` opens this one again",
         manifest.rows,
         manifest.channels,
-        folder.display(),
+        folder = folder.display(),
     );
     Ok(())
 }
