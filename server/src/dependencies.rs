@@ -33,7 +33,7 @@ pub(crate) struct Tried {
     pub(crate) error: Option<String>,
 }
 
-/// Tries all at once, each for a bounded time. Blobs are tried where they are open, or on a bucket.
+/// Tries all at once, each for a bounded time and boxed, as they are large. Blobs are tried where they are open, or on a bucket.
 pub(crate) async fn try_all(config: &Config, blobs: Option<Arc<dyn Blobs>>) -> Vec<Tried> {
     let log = config.log.brokers.join(",");
     let log = (config.log.kind == LogKind::Kafka && !log.is_empty()).then_some(log);
@@ -47,16 +47,20 @@ pub(crate) async fn try_all(config: &Config, blobs: Option<Arc<dyn Blobs>>) -> V
     let place = if bucket { bucket_name(config) } else { "files".to_owned() };
     let place = (bucket || blobs.is_some()).then_some(place);
     let (log, store, presence, blobs) = tokio::join!(
-        attempt("log", log, servers::try_log(config)),
-        attempt("store", store, servers::try_store(config)),
-        attempt("presence", presence, servers::try_presence(config)),
-        attempt("blobs", place, async {
-            let blobs = match blobs {
-                Some(blobs) => blobs,
-                None => open_blobs(config, Path::new("")).await?,
-            };
-            try_blobs(&*blobs).await
-        }),
+        attempt("log", log, Box::pin(servers::try_log(config))),
+        attempt("store", store, Box::pin(servers::try_store(config))),
+        attempt("presence", presence, Box::pin(servers::try_presence(config))),
+        attempt(
+            "blobs",
+            place,
+            Box::pin(async {
+                let blobs = match blobs {
+                    Some(blobs) => blobs,
+                    None => open_blobs(config, Path::new("")).await?,
+                };
+                try_blobs(&*blobs).await
+            })
+        ),
     );
     [log, store, presence, blobs].into_iter().flatten().collect()
 }

@@ -58,8 +58,8 @@ async fn a_broker_that_was_killed_is_shown_as_silent_and_its_partitions_as_led_b
     assert_eq!(report["partitions"].as_array().unwrap().len(), 12);
     assert_eq!(report["problems"].as_array().unwrap().len(), 0, "{report:#}");
     let of = |report: &Value, address: &str| -> Value {
-        let rows = report["brokers"].as_array().unwrap().iter();
-        rows.cloned().find(|row| row["address"] == address).unwrap()
+        let mut rows = report["brokers"].as_array().unwrap().iter();
+        rows.find(|row| row["address"] == address).cloned().unwrap()
     };
     for address in &brokers {
         let row = of(&report, address);

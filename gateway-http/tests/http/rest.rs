@@ -50,6 +50,7 @@ const CALLS: &[(&str, &str, Option<&str>, u16, &str)] = &[
         200,
         r#"{"list_members":{"channel":"7","limit":3}}"#,
     ),
+    ("GET", "/v1/presence?users=8,9%2C8", None, 200, r#"{"presence":{"users":["8","9","8"]}}"#),
     ("PUT", "/v1/channels/7/members/@me", None, 200, r#"{"join":{"channel":"7"}}"#),
     ("DELETE", "/v1/channels/7/members/@me", None, 200, r#"{"leave":{"channel":"7"}}"#),
     ("PUT", "/v1/channels/7/members/8", None, 200, r#"{"add_member":{"channel":"7","user":"8"}}"#),
