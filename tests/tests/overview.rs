@@ -2,15 +2,18 @@
 //! a broker is gone.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use chappe_tests::{
-    Client, Run, Transport,
+    Client, Run, Server, Transport, chappe,
     cluster::{Cluster, Part},
-    token,
+    http, soon, token,
 };
-use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use serde_json::{Value, json};
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
 
 /// A broker that was killed is noticed within its session, and others take over.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -114,11 +117,54 @@ async fn gateways_say_who_they_are(cluster: &Cluster) {
     let roles: Vec<_> = roles.iter().map(|row| row["roles"][0].as_str().unwrap()).collect();
     assert_eq!(roles, ["gateway-quic", "gateway-ws", "gateway-ws"]);
     assert!(own(&before)["pipes"].as_u64() >= Some(3), "{before:#}");
-    let (at, fingerprint) = (ws.listen, String::new());
-    let run = Run { tcp: at, quic: at, admin: at, fingerprint, pid: 0 };
-    let mut alice = Client::connect_to(&run, Transport::WsJson).await;
-    alice.sign_in(&token::mint(&cluster.folder(), "alice"), None).await;
+    let mut alice = sign_in(cluster, ws.listen, "alice").await;
     until(cluster, "a connection is counted", |report| own(report)["connections"] == 1).await;
+    // Who is connected to one gateway is online to those of another.
+    let other = cluster.nodes[cluster.of(Part::Ws)[1]].listen;
+    let bob = sign_in(cluster, other, "bob").await;
+    let seen = async {
+        let question = json!({"presence": {"users": [bob.user()]}});
+        while alice.ask(question.clone()).await.unwrap()["users"][0]["presence"] != "online" {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("bob is online", seen).await;
+    bob.close().await;
     alice.close().await;
     until(cluster, "and its end", |report| report["connections"] == 0).await;
+}
+
+async fn sign_in(cluster: &Cluster, at: SocketAddr, user: &str) -> Client {
+    let run = Run { tcp: at, quic: at, admin: at, fingerprint: String::new(), pid: 0 };
+    let mut client = Client::connect_to(&run, Transport::WsJson).await;
+    client.sign_in(&token::mint(&cluster.folder(), user), None).await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_alone_shows_itself() {
+    let server = Server::start().await;
+    let alice = Client::signed_in(&server, Transport::Quic, "alice").await;
+    let admin = server.run().admin;
+    let counted = async {
+        while http::get(admin, "/cluster").await.json()["connections"] != 1 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("its connection is counted", counted).await;
+    let tool = async |args: &[&str]| {
+        let mut command = Command::new(chappe());
+        command.arg("cluster").args(args).env_remove("CHAPPE_CONFIG");
+        soon("the tool's end", command.output()).await.unwrap()
+    };
+    let shown = tool(&["--json", "--admin", &admin.to_string()]).await;
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let report: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!((report["sound"].as_bool(), report["connections"].as_u64()), (Some(true), Some(1)));
+    assert_eq!(led_by(&report, report["brokers"][0]["address"].as_str().unwrap()).len(), 64);
+    alice.close().await;
+    // It has no uplink, and a configuration that names none is not enough.
+    assert_eq!(tool(&[]).await.status.code(), Some(2));
+    let nobody = tool(&["--admin", "127.0.0.1:1"]).await;
+    assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
 }
