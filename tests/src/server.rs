@@ -24,6 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// A running server. It is killed when it is dropped, and its data directory removed.
 pub struct Server {
     folder: TempDir,
+    data: PathBuf,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     process: Option<Child>,
@@ -66,6 +67,10 @@ impl Run {
 pub struct ServerBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    /// A data directory that is there already.
+    data: Option<PathBuf>,
+    /// What makes users' names those of this server.
+    subjects: Option<String>,
 }
 
 impl ServerBuilder {
@@ -84,13 +89,28 @@ impl ServerBuilder {
         self
     }
 
+    /// Keeps its data in a directory of the caller's.
+    #[must_use]
+    pub fn on(mut self, data: PathBuf) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// Takes the users of another server for its own.
+    #[must_use]
+    pub fn with_users_of(mut self, other: &Server) -> Self {
+        self.subjects = Some(other.subjects.clone());
+        self
+    }
+
     /// Starts it, and waits until it listens.
     pub async fn start(self) -> Server {
         let folder = tempfile::Builder::new().prefix("chappe-test-").tempdir().unwrap();
-        let subjects = fresh("");
-        let Self { settings, environment } = self;
-        let mut server =
-            Server { folder, settings, environment, process: None, run: None, subjects };
+        let Self { settings, environment, data, subjects } = self;
+        let data = data.unwrap_or_else(|| folder.path().join("data"));
+        let subjects = subjects.unwrap_or_else(|| fresh(""));
+        let (process, run) = (None, None);
+        let mut server = Server { folder, data, settings, environment, process, run, subjects };
         server.start_again().await;
         server
     }
@@ -114,7 +134,7 @@ impl Server {
 
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     /// A good token of a user. Users of different servers are different users.

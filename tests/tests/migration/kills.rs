@@ -1,0 +1,69 @@
+//! An export and an import that are killed in the middle, and go on.
+
+use std::{path::Path, process::Stdio};
+
+use chappe_tests::soon;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::{
+    place::Place,
+    world::{World, observe},
+};
+
+/// Starts a tool, and kills it as `kill -9` does when it has said this.
+async fn killed_at(place: &Place, line: &str, args: &[&str], paths: &[&Path]) {
+    let mut command = place.command(args, paths);
+    let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    soon(line, async {
+        while let Some(said) = lines.next_line().await.unwrap() {
+            if said.starts_with(line) {
+                return;
+            }
+        }
+        panic!("it ended before it said {line:?}");
+    })
+    .await;
+    process.start_kill().unwrap();
+    let status = process.wait().await.unwrap();
+    assert!(!status.success(), "it was not killed in the middle");
+}
+
+async fn is_moved_through_kills(place: &Place, next: &Place) {
+    let mut world = World::new(place).await;
+    let before = observe(&world.server, &world.channels).await;
+    world.server.terminate();
+    assert!(world.server.stopped().await);
+    let folder = tempfile::tempdir().unwrap();
+    let to = ["export", "--file-size", "64B", "--to"];
+    killed_at(place, "sealed", &to, &[folder.path()]).await;
+    killed_at(place, "exported file 3,", &to, &[folder.path()]).await;
+    assert!(!folder.path().join("manifest").exists());
+    killed_at(place, "goes on behind file", &to, &[folder.path()]).await;
+    next.prepare().await;
+    let refused = next.chappe(&["import", "--from"], &[folder.path()]).await.refused();
+    assert!(refused.contains("the export is not finished"), "{refused}");
+    place.chappe(&to, &[folder.path()]).await.ok();
+    let from = ["import", "--from"];
+    for line in ["checked file 3", "imported file 2", "imported file 4", "compared"] {
+        killed_at(next, line, &from, &[folder.path()]).await;
+    }
+    let refused = next.chappe(&["serve"], &[]).await.refused();
+    assert!(refused.contains("run `chappe import` again"), "{refused}");
+    next.chappe(&from, &[folder.path()]).await.ok();
+    let said = next.chappe(&from, &[folder.path()]).await.ok();
+    assert!(said.contains("was imported before"), "{said}");
+    world.server = next.server(Some(&world.server)).await;
+    assert_eq!(observe(&world.server, &world.channels).await, before);
+    world.goes_on(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_and_an_import_that_are_killed_go_on_between_embedded_stores() {
+    is_moved_through_kills(&Place::embedded(4), &Place::embedded(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_and_an_import_that_are_killed_go_on_from_a_cluster_to_another() {
+    is_moved_through_kills(&Place::clustered(4), &Place::clustered(3)).await;
+}
