@@ -119,6 +119,9 @@ pub enum StoreRead {
     Scan(Scan, usize),
     /// What a folded channel name holds.
     Name(String),
+    /// The partition's checkpoint; the copy of it that was noted elsewhere, if the store does not
+    /// answer.
+    Checkpoint,
 }
 
 /// What a read of the store found.
@@ -130,6 +133,11 @@ pub enum StoreFound {
     Scanned(Vec<(Key, Row)>),
     /// To [`StoreRead::Name`].
     Name(Option<Bytes>),
+    /// To [`StoreRead::Checkpoint`], by the store.
+    Checkpoint(Option<Row>),
+    /// To [`StoreRead::Checkpoint`]: [`crate::Partition::checkpoint_noted`] of some leader, now or
+    /// earlier.
+    Noted(Bytes),
 }
 
 /// How a relayed command ended.

@@ -24,6 +24,7 @@ use crate::{
     projection::Projection,
     record::Lineage,
     relay::Relay,
+    row::RowValue,
     slot::{Slot, Waiting},
     tail::Retained,
     takeover::{Asking, Replay},
@@ -85,7 +86,7 @@ pub(crate) enum Phase {
     /// Not assigned.
     Idle,
     /// Asking the log and the store how things stand, before the claim or after it.
-    Asking(Asking),
+    Asking(Box<Asking>),
     /// The claim is to be appended, or is on its way.
     Claiming,
     /// Reading what the log says since the checkpoint.
@@ -251,6 +252,11 @@ impl Partition {
     /// The offset below which everything is in the store, durably and by its own account.
     pub const fn checkpoint(&self) -> Option<Offset> {
         self.projection.checkpoint()
+    }
+
+    /// That checkpoint in full, to be kept where a successor finds it when the store is down.
+    pub fn checkpoint_noted(&self) -> Option<bytes::Bytes> {
+        self.projection.noted().map(|row| RowValue::Checkpoint(*row).encode())
     }
 
     /// The leadership in force here, while it decides.

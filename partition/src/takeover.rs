@@ -32,6 +32,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     checkpoint: Option<Option<CheckpointRow>>,
+    /// A copy of it, as the store does not answer.
+    noted: Option<CheckpointRow>,
     bounds: Option<Bounds>,
     /// The offset of the claim, once it was acknowledged.
     epoch: Option<Offset>,
@@ -99,17 +101,27 @@ impl Partition {
     /// The store's checkpoint, or why there is none.
     pub(crate) fn checkpoint_found(&mut self, now: Now, found: Option<StoreFound>) {
         let Phase::Asking(asking) = &mut self.phase else { return };
-        let Some(StoreFound::Rows(rows)) = found else {
-            asking.again_ms = Some(now.boot_ms + READ_AGAIN_MS);
-            return;
-        };
         let key = Key::Checkpoint(self.config.id);
-        let row = rows.into_iter().flatten().next();
-        asking.checkpoint = match row.map(|row| StampedRow::decode(&key, &row)).transpose() {
-            Ok(None) => Some(None),
-            Ok(Some(StampedRow { value: RowValue::Checkpoint(row), .. })) => Some(Some(row)),
-            _ => return self.halt_by(now, Halt::Store("the checkpoint".to_owned())),
-        };
+        match found {
+            Some(StoreFound::Checkpoint(row)) => {
+                let row = row.map(|row| StampedRow::decode(&key, &row).map(|row| row.value));
+                asking.checkpoint = match row.transpose() {
+                    Ok(None) => Some(None),
+                    Ok(Some(RowValue::Checkpoint(row))) => Some(Some(row)),
+                    _ => return self.halt_by(now, Halt::Store("the checkpoint".to_owned())),
+                };
+            }
+            // An older one means a longer replay, and no other rows: equal stamps, equal bytes.
+            Some(StoreFound::Noted(bytes)) => {
+                if let Ok(RowValue::Checkpoint(row)) = RowValue::decode(&key, &bytes) {
+                    asking.noted = Some(row);
+                }
+            }
+            _ => {}
+        }
+        if asking.checkpoint.is_none() && asking.noted.is_none() {
+            asking.again_ms = Some(now.boot_ms + READ_AGAIN_MS);
+        }
         self.compare(now);
     }
 
@@ -184,13 +196,19 @@ impl Partition {
     }
 
     fn ask(&mut self, now: Now, epoch: Option<Offset>) {
-        self.phase = Phase::Asking(Asking { epoch, ..Asking::default() });
+        self.phase = Phase::Asking(Box::new(Asking { epoch, ..Asking::default() }));
         self.drop_jobs(now); // what was asked before is not asked any more
         let token = self.jobs.begin(Job::Log);
         self.actions.push_back(Action::ReadBounds { token });
         let token = self.jobs.begin(Job::Checkpoint);
-        let read = StoreRead::Rows(vec![Key::Checkpoint(self.config.id)]);
+        let read = StoreRead::Checkpoint;
         self.actions.push_back(Action::ReadStore { token, read });
+    }
+
+    fn ask_later(&mut self, now: Now) {
+        if let Phase::Asking(asking) = &mut self.phase {
+            asking.again_ms = Some(now.boot_ms + READ_AGAIN_MS);
+        }
     }
 
     /// Asks the log for the records from `from` on, below `until`.
@@ -201,16 +219,17 @@ impl Partition {
 
     /// Goes on once both have answered.
     fn compare(&mut self, now: Now) {
-        let Phase::Asking(Asking {
-            checkpoint: Some(checkpoint), bounds: Some(bounds), epoch, ..
-        }) = &self.phase
-        else {
+        let Phase::Asking(asking) = &self.phase else { return };
+        let Asking { checkpoint, noted, bounds: Some(bounds), epoch, .. } = **asking else {
             return;
         };
-        let (checkpoint, bounds, epoch) = (*checkpoint, *bounds, *epoch);
-        if let Err(halt) = self.check(checkpoint.as_ref(), bounds) {
-            return self.halt_by(now, halt);
+        let Some(found) = checkpoint.or(noted.map(Some)) else { return };
+        let is_copy = checkpoint.is_none();
+        if let Err(halt) = self.check(found.as_ref(), bounds) {
+            // A copy may be too old to go on from; only the store's own says that all is lost.
+            return if is_copy { self.ask_later(now) } else { self.halt_by(now, halt) };
         }
+        let checkpoint = found;
         let Some(epoch) = epoch else { return self.claim(now) };
         let replay = match checkpoint {
             None => Replay { next: Offset(0), epoch, crc: None, again_ms: None },

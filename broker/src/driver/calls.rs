@@ -1,20 +1,22 @@
 //! Calls of log and store on behalf of the cores: each a task of its own, its outcome an input.
 
-use std::{future::Future, rc::Rc, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chappe_partition::{StoreFound, StoreRead};
 use chappe_protocol::{ChannelId, PartitionId, Rev};
 use chappe_storage::{
     log::{Log, Offset, ReadError},
-    store::{Mutation, Store, StoreError, UniqueKey},
+    store::{Key, Mutation, Store, StoreError, UniqueKey},
 };
-use tokio::{sync::Semaphore, task::spawn_local, time::timeout};
+use tokio::{select, sync::Semaphore, task::spawn_local, time::timeout};
 
 use super::inbox::{Inbox, Input};
 
 /// A call without an answer by then counts as failed. A write may have been applied all the same.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A takeover waits so long for the store before it takes what was noted elsewhere.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// Records are read in pieces of about this size.
 const LOG_READ_BYTES: usize = 1 << 20;
 
@@ -56,6 +58,32 @@ impl Calls {
         });
     }
 
+    /// Reads a partition's checkpoint, and takes `noted` for it if the store does not answer soon.
+    pub(super) fn read_checkpoint(
+        &self,
+        partition: PartitionId,
+        token: u64,
+        noted: impl Future<Output = Bytes> + 'static,
+    ) {
+        let (store, inbox) = (Arc::clone(&self.store), self.inbox.clone());
+        // Not among the calls that are counted: those that wait for a store that is down must not
+        // hold up the one that does without it.
+        spawn_local(async move {
+            let mut reading = pin!(timeout(TIMEOUT, store.get(Key::Checkpoint(partition))));
+            let soon = timeout(STORE_PATIENCE, &mut reading).await;
+            let found = match soon {
+                Ok(Ok(Ok(row))) => Ok(StoreFound::Checkpoint(row)),
+                Ok(Ok(Err(error @ StoreError::Damaged(_)))) => Err(error),
+                Ok(_) => Ok(StoreFound::Noted(noted.await)),
+                Err(_) => select! {
+                    noted = noted => Ok(StoreFound::Noted(noted)),
+                    Ok(Ok(row)) = &mut reading => Ok(StoreFound::Checkpoint(row)),
+                },
+            };
+            inbox.push(Input::Found(partition, token, found));
+        });
+    }
+
     pub(super) fn read_store(&self, partition: PartitionId, token: u64, read: StoreRead) {
         self.store_call(
             move |store| async move {
@@ -63,6 +91,11 @@ impl Calls {
                     StoreRead::Rows(keys) => store.get_many(keys).await.map(StoreFound::Rows),
                     StoreRead::Scan(scan, limit) => {
                         store.scan(scan, limit).await.map(StoreFound::Scanned)
+                    }
+                    // Comes by `read_checkpoint`.
+                    StoreRead::Checkpoint => {
+                        let row = store.get(Key::Checkpoint(partition)).await;
+                        row.map(StoreFound::Checkpoint)
                     }
                     StoreRead::Name(name) => {
                         store.claimed(UniqueKey::ChannelName(name)).await.map(StoreFound::Name)

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use chappe_partition::{Action, Assignment, Leadership, Now, Partition, Tally};
+use chappe_partition::{Action, Assignment, Leadership, Now, Partition, StoreRead, Tally};
 use chappe_protocol::PartitionId;
 use chappe_storage::{
     log::{Acked, Acks, Appender, Log},
@@ -283,6 +283,9 @@ impl Driver {
             Action::ReadBounds { token } => self.calls.read_bounds(id, token),
             Action::ReadLog { token, from, until } => self.calls.read_log(id, token, from, until),
             Action::Trim { below } => self.calls.trim(id, below),
+            Action::ReadStore { token, read: StoreRead::Checkpoint } => {
+                self.calls.read_checkpoint(id, token, self.owned.noted(id));
+            }
             Action::ReadStore { token, read } => self.calls.read_store(id, token, read),
             Action::WriteStore { token, rows } => self.calls.write_store(id, token, rows),
             Action::ClaimName { token, name, value } => {

@@ -7,13 +7,18 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
+use bytes::Bytes;
 use chappe_partition::{Assignment, Leadership, Now, Partition, Standing};
 use chappe_protocol::PartitionId;
 use chappe_storage::{
     log::Offset,
-    ownership::{CommitError, Ownership},
+    ownership::{CommitError, Ownership, Progress},
 };
-use tokio::{task::spawn_local, time::timeout};
+use tokio::{
+    task::spawn_local,
+    time::{sleep, timeout},
+};
 
 use super::inbox::{Inbox, Input};
 
@@ -21,6 +26,8 @@ use super::inbox::{Inbox, Input};
 const COMMIT_EVERY_MS: u64 = 1_000;
 /// A commit without an answer by then is given up.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before a noted checkpoint is looked for again.
+const NOTED_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Owned {
     ownership: Arc<dyn Ownership>,
@@ -87,14 +94,34 @@ impl Owned {
                 continue;
             }
             commits.under_way = true;
-            let (id, offset) = (partition.id(), checkpoint.unwrap_or(Offset(0)));
+            let id = partition.id();
+            let noted = partition.checkpoint_noted().map(|row| BASE64.encode(row));
+            let progress = checkpoint.zip(noted).map(|(offset, note)| Progress { offset, note });
             let (ownership, inbox) = (Arc::clone(&self.ownership), self.inbox.clone());
             spawn_local(async move {
                 let late = || Err(CommitError::Unavailable("no answer in 10 s".to_owned()));
-                let committed = timeout(TIMEOUT, ownership.commit(id, offset)).await;
-                let committed = committed.unwrap_or_else(|_| late()).map(|()| offset);
-                inbox.push(Input::Committed(id, committed));
+                let committed = timeout(TIMEOUT, commit(&*ownership, id, progress)).await;
+                inbox.push(Input::Committed(id, committed.unwrap_or_else(|_| late())));
             });
+        }
+    }
+
+    /// The checkpoint that was told last of a partition, whoever told it; waits if there is none.
+    pub(super) fn noted(&self, partition: PartitionId) -> impl Future<Output = Bytes> + use<> {
+        let ownership = Arc::clone(&self.ownership);
+        async move {
+            loop {
+                match ownership.committed(partition).await {
+                    Ok(Some(Progress { note, .. })) if !note.is_empty() => {
+                        if let Ok(row) = BASE64.decode(note) {
+                            return row.into();
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%partition, %error, "no noted checkpoint"),
+                }
+                sleep(NOTED_AGAIN).await;
+            }
         }
     }
 
@@ -117,4 +144,22 @@ impl Owned {
             }
         }
     }
+}
+
+/// Tells how far a partition is projected. Whoever does not know proves only that he owns it, and
+/// leaves what was told before.
+async fn commit(
+    ownership: &dyn Ownership,
+    partition: PartitionId,
+    progress: Option<Progress>,
+) -> Result<Offset, CommitError> {
+    let progress = match progress {
+        Some(progress) => progress,
+        None => ownership
+            .committed(partition)
+            .await?
+            .unwrap_or(Progress { offset: Offset(0), note: String::new() }),
+    };
+    let offset = progress.offset;
+    ownership.commit(partition, progress).await.map(|()| offset)
 }

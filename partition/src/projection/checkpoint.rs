@@ -35,7 +35,7 @@ impl Partition {
             stamp: Stamp::at(durable.count.incarnation, row.offset),
             value: Some(RowValue::Checkpoint(row).encode()),
         };
-        self.projection.stage = Stage::Saving(durable, mutation.clone());
+        self.projection.stage = Stage::Saving(durable, row, mutation.clone());
         self.projection.saved_ms = now.boot_ms;
         self.write_store(vec![mutation]);
     }
@@ -59,10 +59,10 @@ impl Partition {
     }
 
     /// The checkpoint is in the store.
-    pub(super) fn saved(&mut self, now: Now, durable: Durable) {
+    pub(super) fn saved(&mut self, now: Now, durable: Durable, row: CheckpointRow) {
         let saved = durable.offset.next();
         self.projection.saved = Some(saved);
-        self.projection.saved_seal = Some(durable.count.seal);
+        self.projection.noted = Some(row);
         self.projection.unsaved =
             self.projection.durable.is_some_and(|newest| newest.offset > durable.offset);
         self.relay.below(saved);

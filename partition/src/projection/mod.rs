@@ -47,8 +47,8 @@ pub(crate) struct Projection {
     unsaved: bool,
     /// The checkpoint in the store.
     saved: Option<Offset>,
-    /// The stage of the seal that stands in it.
-    saved_seal: Option<u8>,
+    /// Its row.
+    noted: Option<CheckpointRow>,
     saved_ms: u64,
     trimmed_ms: u64,
     again_ms: Option<u64>,
@@ -85,7 +85,7 @@ enum Stage {
     Freeing(Box<Batch>),
     /// Telling the members of a deleted channel.
     Telling(Box<Batch>, Members),
-    Saving(Durable, Mutation),
+    Saving(Durable, CheckpointRow, Mutation),
 }
 
 /// An outbox row that was written.
@@ -108,7 +108,7 @@ impl Projection {
             durable: None,
             unsaved: false,
             saved: None,
-            saved_seal: None,
+            noted: None,
             saved_ms: 0,
             trimmed_ms: 0,
             again_ms: None,
@@ -124,7 +124,7 @@ impl Projection {
     /// Goes on from a checkpoint.
     pub(crate) fn resume(&mut self, row: &CheckpointRow) {
         self.saved = Some(Offset(row.offset));
-        self.saved_seal = Some(row.seal);
+        self.noted = Some(*row);
         let offset = Offset(row.offset - 1);
         self.durable = Some(Durable { offset, crc: row.crc, count: Count::at(row) });
     }
@@ -165,8 +165,8 @@ impl Projection {
     }
 
     /// The stage of the seal in the store's checkpoint.
-    pub(crate) const fn saved_seal(&self) -> Option<u8> {
-        self.saved_seal
+    pub(crate) fn saved_seal(&self) -> Option<u8> {
+        self.noted.map(|row| row.seal)
     }
 
     /// Whether every confirmed fact is in the store.
@@ -178,7 +178,11 @@ impl Projection {
     fn lacks_seal(&self) -> bool {
         let newest = self.steps.back().map(|step| step.count).or(self.durable.map(|at| at.count));
         let stage = newest.map_or(0, |count| count.seal);
-        self.facts == 0 && stage != self.saved_seal.unwrap_or(0)
+        self.facts == 0 && stage != self.saved_seal().unwrap_or(0)
+    }
+
+    pub(crate) const fn noted(&self) -> Option<&CheckpointRow> {
+        self.noted.as_ref()
     }
 
     /// When there is something to do.

@@ -85,7 +85,7 @@ impl Partition {
                 let read = members.read();
                 self.ask_store(read);
             }
-            Stage::Saving(_, row) => {
+            Stage::Saving(_, _, row) => {
                 let rows = vec![row.clone()];
                 self.write_store(rows);
             }
@@ -132,7 +132,7 @@ impl Partition {
                 self.free_next(now);
             }
             Stage::Telling(batch, members) => self.go_on_telling(now, batch, members),
-            Stage::Saving(durable, _) => self.saved(now, durable),
+            Stage::Saving(durable, row, _) => self.saved(now, durable, row),
             stage => self.projection.stage = stage,
         }
     }

@@ -97,7 +97,9 @@ impl World {
         };
         let core = &mut self.nodes[node].cores[partition.0 as usize];
         match call {
-            StoreCall::Read(token, read) => core.handle_found(now, token, self.store.read(read)),
+            StoreCall::Read(token, read) => {
+                core.handle_found(now, token, self.store.read(partition, read));
+            }
             StoreCall::Write(token, rows) => {
                 core.handle_written(now, token, self.store.write(rows))
             }

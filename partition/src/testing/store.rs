@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use chappe_protocol::{ChannelId, Rev, Seq, UserId};
+use chappe_protocol::{ChannelId, PartitionId, Rev, Seq, UserId};
 use chappe_storage::store::{Claimed, Key, Mutation, Row, Scan, StoreError};
 
 use super::down;
@@ -21,6 +21,8 @@ pub struct SimStore {
     pub down: bool,
     /// How many writes it took.
     pub writes: usize,
+    /// Checkpoints that were noted elsewhere, where they are found when it is down.
+    pub noted: BTreeMap<PartitionId, Bytes>,
     /// It applies so many rows of the next write, and fails then.
     pub fails_after: Option<usize>,
 }
@@ -56,9 +58,10 @@ impl SimStore {
         self.rows.remove(key);
     }
 
-    pub(super) fn read(&self, read: StoreRead) -> Result<StoreFound, StoreError> {
+    pub(super) fn read(&self, of: PartitionId, read: StoreRead) -> Result<StoreFound, StoreError> {
         if self.down {
-            return down();
+            let noted = self.noted.get(&of).filter(|_| read == StoreRead::Checkpoint);
+            return noted.map_or_else(down, |noted| Ok(StoreFound::Noted(noted.clone())));
         }
         Ok(match read {
             StoreRead::Rows(keys) => {
@@ -66,6 +69,9 @@ impl SimStore {
             }
             StoreRead::Scan(scan, limit) => StoreFound::Scanned(self.scan(scan, limit)),
             StoreRead::Name(name) => StoreFound::Name(self.names.get(&name).cloned()),
+            StoreRead::Checkpoint => {
+                StoreFound::Checkpoint(self.rows.get(&Key::Checkpoint(of)).cloned())
+            }
         })
     }
 

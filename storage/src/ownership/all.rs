@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use chappe_protocol::PartitionId;
 use tokio::sync::mpsc;
 
-use super::{Change, Changes, CommitError, Ownership};
-use crate::log::Offset;
+use super::{Change, Changes, CommitError, Ownership, Progress};
 
 /// Owns all partitions from the beginning. What proves it is the lock on the data.
 #[derive(Debug)]
@@ -30,8 +29,13 @@ impl All {
 
 #[async_trait]
 impl Ownership for All {
-    async fn commit(&self, partition: PartitionId, _: Offset) -> Result<(), CommitError> {
+    async fn commit(&self, partition: PartitionId, _: Progress) -> Result<(), CommitError> {
         if partition.0 < self.partitions { Ok(()) } else { Err(CommitError::NotOwner) }
+    }
+
+    /// The store is in the same process: nobody needs a copy.
+    async fn committed(&self, _: PartitionId) -> Result<Option<Progress>, CommitError> {
+        Ok(None)
     }
 
     fn release(&self, _: PartitionId) {}
@@ -45,6 +49,7 @@ impl Ownership for All {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Offset;
 
     #[tokio::test]
     async fn one_process_owns_everything_at_once_until_it_leaves() {
@@ -53,8 +58,9 @@ mod tests {
             assert_eq!(changes.try_recv(), Ok(Change::Assigned(PartitionId(partition))));
         }
         assert!(changes.try_recv().is_err());
-        assert_eq!(all.commit(PartitionId(2), Offset(7)).await, Ok(()));
-        assert_eq!(all.commit(PartitionId(3), Offset(7)).await, Err(CommitError::NotOwner));
+        let progress = Progress { offset: Offset(7), note: String::new() };
+        assert_eq!(all.commit(PartitionId(2), progress.clone()).await, Ok(()));
+        assert_eq!(all.commit(PartitionId(3), progress).await, Err(CommitError::NotOwner));
         all.leave().await;
         assert_eq!(changes.recv().await, None);
     }

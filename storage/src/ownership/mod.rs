@@ -13,6 +13,9 @@
 //! - **A commit is a proof of the present.** [`Ownership::commit`] returns `Ok` only if this
 //!   process owned the partition when the commit was taken, which was after the call. Whoever was
 //!   deposed by a claim and still seems to own the partition claims again only after one.
+//! - **A commit is remembered.** [`Ownership::committed`] gives what was committed last, by
+//!   whoever owned the partition then, or an older commit of it. It is a copy for those who cannot
+//!   reach the store, which is the truth.
 //! - **Limits.** The changes of a process that does not read them are bounded: it leaves instead,
 //!   and the changes end.
 
@@ -55,12 +58,27 @@ pub enum CommitError {
     Unavailable(String),
 }
 
+/// How far a partition is projected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything below is in the store.
+    pub offset: Offset,
+    /// What a successor needs beside it, in words of the owner's; at most [`NOTE_BYTES_MAX`].
+    pub note: String,
+}
+
+/// The longest note that every backend takes (Kafka's `offset.metadata.max.bytes` is 4,096).
+pub const NOTE_BYTES_MAX: usize = 4_096;
+
 /// Which partitions this process is to lead.
 #[async_trait]
 pub trait Ownership: Send + Sync + 'static {
-    /// Makes known that `partition` is projected up to but without `offset`, and proves with it
-    /// that this process owns it. Dropping it leaves open whether it was taken.
-    async fn commit(&self, partition: PartitionId, offset: Offset) -> Result<(), CommitError>;
+    /// Makes known how far `partition` is projected, and proves with it that this process owns
+    /// it. Dropping it leaves open whether it was taken.
+    async fn commit(&self, partition: PartitionId, progress: Progress) -> Result<(), CommitError>;
+
+    /// What was committed for `partition`, if anything was. Safe to drop.
+    async fn committed(&self, partition: PartitionId) -> Result<Option<Progress>, CommitError>;
 
     /// Says that a revoked partition is handed over. Means nothing for one that is not revoked.
     fn release(&self, partition: PartitionId);

@@ -9,8 +9,7 @@ use std::time::Duration;
 use chappe_protocol::PartitionId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::log::Offset;
-use crate::ownership::{Change, CommitError};
+use crate::ownership::{Change, CommitError, Progress};
 
 type Answer = oneshot::Sender<Result<(), CommitError>>;
 
@@ -44,7 +43,7 @@ enum Stand {
 }
 
 struct Wanted {
-    offset: Offset,
+    progress: Progress,
     answers: Vec<Answer>,
 }
 
@@ -108,16 +107,18 @@ impl Held {
     pub(super) fn ask(
         &self,
         partition: PartitionId,
-        offset: Offset,
+        progress: Progress,
         answer: Answer,
     ) -> Result<(), CommitError> {
         let mut state = self.lock();
         if !state.held.contains_key(&partition) || state.is_leaving {
             return Err(CommitError::NotOwner);
         }
-        let wanted =
-            state.wanted.entry(partition).or_insert(Wanted { offset, answers: Vec::new() });
-        wanted.offset = wanted.offset.max(offset);
+        let new = || Wanted { progress: progress.clone(), answers: Vec::new() };
+        let wanted = state.wanted.entry(partition).or_insert_with(new);
+        if wanted.progress.offset < progress.offset {
+            wanted.progress = progress;
+        }
         // Those that gave up are not answered, and do not add up.
         wanted.answers.retain(|answer| !answer.is_closed());
         wanted.answers.push(answer);
@@ -126,7 +127,7 @@ impl Held {
     }
 
     /// Waits for the commits of the next request. None when there will be no more.
-    pub(super) fn next_request(&self) -> Option<Vec<(PartitionId, Offset)>> {
+    pub(super) fn next_request(&self) -> Option<Vec<(PartitionId, Progress)>> {
         let has_none = |state: &mut State| state.wanted.is_empty() && state.takes_commits;
         let waited = self.asked.wait_while(self.lock(), has_none);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +136,7 @@ impl Held {
             return None;
         }
         state.asked = std::mem::take(&mut state.wanted);
-        Some(state.asked.iter().map(|(id, wanted)| (*id, wanted.offset)).collect())
+        Some(state.asked.iter().map(|(id, wanted)| (*id, wanted.progress.clone())).collect())
     }
 
     /// Answers the request under way. What was given up meanwhile was answered then.

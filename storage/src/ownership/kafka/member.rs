@@ -14,9 +14,8 @@ use tokio::sync::watch;
 
 use super::config::{GroupConfig, JoinError};
 use super::held::Held;
-use crate::log::Offset;
 use crate::log::kafka::connection::{SERVED_EVERY, Voice, log_line};
-use crate::ownership::CommitError;
+use crate::ownership::{CommitError, Progress};
 
 /// Starts the threads. `ended` is dropped when the member has left.
 pub(super) fn start(
@@ -115,11 +114,13 @@ fn serve_commits(topic: &str, held: &Held, consumer: &BaseConsumer<Membership>) 
 fn commit(
     topic: &str,
     consumer: &BaseConsumer<Membership>,
-    request: &[(PartitionId, Offset)],
+    request: &[(PartitionId, Progress)],
 ) -> KafkaResult<()> {
     let mut list = TopicPartitionList::with_capacity(request.len());
-    for (partition, offset) in request {
-        list.add_partition_offset(topic, partition.0 as i32, Place::Offset(offset.0 as i64))?;
+    for (partition, progress) in request {
+        let mut element = list.add_partition(topic, partition.0 as i32);
+        element.set_offset(Place::Offset(progress.offset.0 as i64))?;
+        element.set_metadata(&progress.note);
     }
     consumer.commit(&list, CommitMode::Sync)
 }

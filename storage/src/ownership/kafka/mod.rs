@@ -13,6 +13,7 @@
 //! A commit carries the member's id and its generation, so that one who was thrown out is told so.
 //! Kafka does not look whether the partition is the member's; this side does, before and after.
 
+mod committed;
 mod config;
 mod held;
 mod member;
@@ -26,15 +27,16 @@ use chappe_protocol::PartitionId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use self::committed::Committed;
 pub use self::config::{GroupConfig, JoinError};
 use self::held::Held;
-use super::{Changes, CommitError, Ownership};
-use crate::log::Offset;
+use super::{Changes, CommitError, NOTE_BYTES_MAX, Ownership, Progress};
 
 /// A member of the group. Dropping it leaves the group without waiting for that.
 pub struct Group {
     config: GroupConfig,
     held: Arc<Held>,
+    committed: Committed,
     /// Closed when the member has left.
     left: watch::Receiver<()>,
 }
@@ -48,7 +50,8 @@ impl Group {
         let held = Arc::new(Held::new(config.partitions, sender));
         let (ended, left) = watch::channel(());
         member::start(config.clone(), Arc::clone(&held), ended)?;
-        Ok((Self { config, held, left }, changes))
+        let committed = Committed::default();
+        Ok((Self { config, held, committed, left }, changes))
     }
 }
 
@@ -60,14 +63,19 @@ impl Drop for Group {
 
 #[async_trait]
 impl Ownership for Group {
-    async fn commit(&self, partition: PartitionId, offset: Offset) -> Result<(), CommitError> {
+    async fn commit(&self, partition: PartitionId, progress: Progress) -> Result<(), CommitError> {
+        assert!(progress.note.len() <= NOTE_BYTES_MAX, "a note fits");
         let (answer, answered) = oneshot::channel();
-        self.held.ask(partition, offset, answer)?;
+        self.held.ask(partition, progress, answer)?;
         match timeout(self.config.call_timeout, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(CommitError::NotOwner),
             Err(_) => Err(CommitError::Unavailable("no answer in time".to_owned())),
         }
+    }
+
+    async fn committed(&self, partition: PartitionId) -> Result<Option<Progress>, CommitError> {
+        self.committed.of(partition, &self.config).await
     }
 
     fn release(&self, partition: PartitionId) {

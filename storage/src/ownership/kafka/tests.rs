@@ -15,7 +15,7 @@ use crate::log::Offset;
 use crate::log::kafka::Connection;
 use crate::log::kafka::tests::relay::Relays;
 use crate::log::kafka::tests::{Topic, cluster, unique};
-use crate::ownership::{Change, Changes, CommitError, Ownership};
+use crate::ownership::{Change, Changes, CommitError, Ownership, Progress};
 
 const PARTITIONS: u32 = 12;
 const P0: PartitionId = PartitionId(0);
@@ -139,7 +139,7 @@ async fn members_share_all_partitions_and_one_that_leaves_gives_its_own_away_at_
         let changes = world.changes_of(stays, begin);
         assert!(changes.iter().all(|change| matches!(change, Change::Assigned(_))), "{changes:?}");
     }
-    assert_eq!(two.commit(P0, Offset(1)).await, Err(CommitError::NotOwner));
+    assert_eq!(two.commit(P0, at(1)).await, Err(CommitError::NotOwner));
     drop((one, three));
     world.until("empty", |seen| seen.owners.is_empty()).await;
 }
@@ -174,16 +174,16 @@ async fn a_revoked_partition_waits_for_its_hand_over_but_not_for_ever() {
 async fn what_is_committed_is_the_groups_offset() {
     let world = World::new().await;
     let one = world.join("one");
-    assert_eq!(one.commit(P0, Offset(7)).await, Err(CommitError::NotOwner));
+    assert_eq!(one.commit(P0, at(7)).await, Err(CommitError::NotOwner));
     world.until_shared(&["one"]).await;
     let commits = (0..PARTITIONS).map(|id| {
         let one = Arc::clone(&one);
-        tokio::spawn(async move { one.commit(PartitionId(id), Offset(100 + u64::from(id))).await })
+        tokio::spawn(async move { one.commit(PartitionId(id), at(100 + u64::from(id))).await })
     });
     for commit in commits.collect::<Vec<_>>() {
         assert_eq!(commit.await.unwrap(), Ok(()));
     }
-    assert_eq!(one.commit(P0, Offset(7)).await, Ok(()));
+    assert_eq!(one.commit(P0, at(7)).await, Ok(()));
     let config = world.config(cluster(), "looks");
     let topic = world.topic.name.clone();
     let looked = tokio::task::spawn_blocking(move || {
@@ -195,6 +195,10 @@ async fn what_is_committed_is_the_groups_offset() {
     });
     let expected: Vec<i64> = std::iter::once(7).chain(101..112).collect();
     assert_eq!(looked.await.unwrap(), expected);
+    // Whoever comes next finds it, with its note, also one that owns nothing.
+    let two = world.join("two");
+    assert_eq!(two.committed(P0).await, Ok(Some(at(7))));
+    assert_eq!(two.committed(PartitionId(11)).await, Ok(Some(at(111))));
 }
 
 /// As if it had been killed: nobody hears of it any more, and it says no goodbye.
@@ -207,13 +211,13 @@ async fn a_member_that_falls_silent_loses_everything_and_commits_nothing() {
     world.until_shared(&["one", "two"]).await;
     let own =
         *world.seen.lock().unwrap().owners.iter().find(|(_, name)| **name == "two").unwrap().0;
-    assert_eq!(two.commit(own, Offset(1)).await, Ok(()));
+    assert_eq!(two.commit(own, at(1)).await, Ok(()));
     world.seen.lock().unwrap().alone = Some("two");
     relays.cut();
     let cut = Instant::now();
     let taken = world.until_shared(&["one"]).await - cut;
     assert!(taken < Duration::from_secs(9), "moved after {taken:?}");
-    let alone = two.commit(own, Offset(2)).await;
+    let alone = two.commit(own, at(2)).await;
     assert!(alone.is_err(), "somebody who is alone commits");
     // Back again, it believes that it leads until it is told. Nothing it commits counts until it
     // is given something anew.
@@ -221,7 +225,7 @@ async fn a_member_that_falls_silent_loses_everything_and_commits_nothing() {
     let mut told = Vec::new();
     let begin = Instant::now();
     loop {
-        let committed = two.commit(own, Offset(3)).await;
+        let committed = two.commit(own, at(3)).await;
         let changes = world.changes_of("two", cut);
         if changes.iter().any(|change| matches!(change, Change::Assigned(_))) {
             break;
@@ -252,6 +256,10 @@ async fn a_group_that_cannot_be_is_refused() {
     }
 }
 
+fn at(offset: u64) -> Progress {
+    Progress { offset: Offset(offset), note: format!("up to {offset}") }
+}
+
 fn held() -> (Held, Changes) {
     let (sender, changes) = mpsc::channel(4);
     (Held::new(2, sender), changes)
@@ -259,7 +267,7 @@ fn held() -> (Held, Changes) {
 
 fn ask(held: &Held, offset: u64) -> oneshot::Receiver<Result<(), CommitError>> {
     let (answer, answered) = oneshot::channel();
-    held.ask(P0, Offset(offset), answer).unwrap();
+    held.ask(P0, at(offset), answer).unwrap();
     answered
 }
 
@@ -269,13 +277,13 @@ fn a_commit_rests_on_a_request_that_was_sent_after_it() {
     held.assigned(&[P0]);
     let mut first = ask(&held, 5);
     let mut second = ask(&held, 3);
-    assert_eq!(held.next_request(), Some(vec![(P0, Offset(5))]));
+    assert_eq!(held.next_request(), Some(vec![(P0, at(5))]));
     let mut late = ask(&held, 9);
     held.answer(Ok(()));
     assert_eq!(first.try_recv(), Ok(Ok(())));
     assert_eq!(second.try_recv(), Ok(Ok(())));
     assert!(late.try_recv().is_err());
-    assert_eq!(held.next_request(), Some(vec![(P0, Offset(9))]));
+    assert_eq!(held.next_request(), Some(vec![(P0, at(9))]));
     held.answer(Ok(()));
     assert_eq!(late.try_recv(), Ok(Ok(())));
 }
