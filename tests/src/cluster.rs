@@ -11,10 +11,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{binary::chappe, fresh, http, services};
+use crate::{
+    binary::chappe,
+    client::{Client, Transport},
+    fresh, http,
+    server::Run,
+    services, token,
+};
 
 const BROKERS: usize = 3;
-const PARTITIONS: u32 = 12;
+/// Of its log.
+pub const PARTITIONS: u32 = 12;
 /// Kafka, the store and a group of brokers answer within this on a busy machine.
 const READY: Duration = Duration::from_secs(90);
 
@@ -43,26 +50,46 @@ pub struct Node {
     environment: Vec<(String, String)>,
 }
 
+/// A cluster that is to be started.
+#[derive(Default)]
+pub struct Plan {
+    kafka_of: Vec<(usize, String)>,
+    settings: Vec<String>,
+}
+
 /// A running cluster. Its processes are killed when it is dropped.
 pub struct Cluster {
     folder: TempDir,
     /// Three brokers, two WebSocket gateways, one QUIC gateway.
     pub nodes: Vec<Node>,
     topic: String,
+    settings: Vec<String>,
 }
 
-impl Cluster {
-    /// Makes topic and tables, and starts all processes. `kafka_of` may name other addresses of
-    /// Kafka for a broker, as those of a relay.
-    pub async fn start(kafka_of: impl Fn(usize) -> Option<String>) -> Self {
+impl Plan {
+    /// A node finds Kafka at these addresses, as those of a relay.
+    #[must_use]
+    pub fn kafka_of(mut self, node: usize, addresses: &str) -> Self {
+        self.kafka_of.push((node, addresses.to_owned()));
+        self
+    }
+
+    /// A line of every process's configuration, with a dotted key.
+    #[must_use]
+    pub fn set(mut self, line: &str) -> Self {
+        self.settings.push(line.to_owned());
+        self
+    }
+
+    /// Makes topic and tables, and starts all processes.
+    pub async fn start(self) -> Cluster {
         let folder = tempfile::Builder::new().prefix("chappe-cluster-").tempdir().unwrap();
-        let topic = fresh("cluster");
-        let ports = free_ports(2 * (BROKERS + 3));
-        let mut ports = ports.into_iter();
+        let mut ports = free_ports(2 * (BROKERS + 3)).into_iter();
         let mut nodes = Vec::new();
         let parts = [Part::Broker; BROKERS].into_iter().chain([Part::Ws, Part::Ws, Part::Quic]);
         for (index, part) in parts.enumerate() {
-            let kafka = kafka_of(index).map(|brokers| ("CHAPPE_LOG__BROKERS".to_owned(), brokers));
+            let kafka = self.kafka_of.iter().filter(|(node, _)| *node == index);
+            let kafka = kafka.map(|(_, at)| ("CHAPPE_LOG__BROKERS".to_owned(), at.clone()));
             nodes.push(Node {
                 name: format!("{part:?}-{index}").to_lowercase(),
                 part,
@@ -70,10 +97,11 @@ impl Cluster {
                 admin: ports.next().unwrap(),
                 child: None,
                 past: Vec::new(),
-                environment: kafka.into_iter().collect(),
+                environment: kafka.collect(),
             });
         }
-        let mut cluster = Self { folder, nodes, topic };
+        let (topic, settings) = (fresh("cluster"), self.settings);
+        let mut cluster = Cluster { folder, nodes, topic, settings };
         cluster.write_config();
         cluster.tool(&["schema", "apply", "--replicas", "1"]).await;
         cluster.tool(&["log", "create"]).await;
@@ -85,6 +113,13 @@ impl Cluster {
             cluster.ready(index).await;
         }
         cluster
+    }
+}
+
+impl Cluster {
+    /// A cluster that is to be started.
+    pub fn plan() -> Plan {
+        Plan::default()
     }
 
     /// The file of the secret that signs tokens.
@@ -113,6 +148,19 @@ impl Cluster {
         let run = fs::read(self.folder.path().join(&node.name).join("run.json")).unwrap();
         let run: serde_json::Value = serde_json::from_slice(&run).unwrap();
         run["fingerprint"].as_str().unwrap().to_owned()
+    }
+
+    /// Where a gateway listens, as clients need to know it.
+    pub fn run(&self, index: usize) -> Run {
+        let Node { listen, admin, .. } = self.nodes[index];
+        Run { tcp: listen, quic: listen, admin, fingerprint: self.fingerprint(), pid: 0 }
+    }
+
+    /// A client that is signed in at a WebSocket gateway.
+    pub async fn sign_in(&self, gateway: &Run, user: &str) -> Client {
+        let mut client = Client::connect_to(gateway, Transport::WsJson).await;
+        client.sign_in(&token::mint(self.folder.path(), user), None).await;
+        client
     }
 
     /// Starts a process that is not running.
@@ -222,6 +270,25 @@ impl Cluster {
         leading.map_or(0, |(_, count)| *count as u32)
     }
 
+    /// Whether every process says that it is ready, now.
+    pub async fn assert_ready(&self) {
+        for node in &self.nodes {
+            let status = http::get(node.admin, "/readyz").await.status;
+            assert_eq!(status, 200, "{}", node.name);
+        }
+    }
+
+    /// The resident memory of the processes of a part, in bytes.
+    pub fn resident(&self, part: Part) -> u64 {
+        let of = |index: usize| {
+            let pid = self.nodes[index].child.as_ref().and_then(Child::id).expect("it runs");
+            let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+        };
+        self.of(part).into_iter().map(of).sum()
+    }
+
     async fn remember(&mut self, index: usize) {
         let counts = counts(self.nodes[index].admin).await;
         self.nodes[index].past.extend(counts);
@@ -250,11 +317,14 @@ impl Cluster {
         let brokers = self.of(Part::Broker).into_iter().map(|index| self.nodes[index].listen);
         let brokers: Vec<_> = brokers.map(|address| address.to_string()).collect();
         let text = format!(
-            "gateway.drain = '2s'\nuplink.brokers = {}\nauth.development = true\n\
+            "{}\ngateway.drain = '2s'\nuplink.brokers = {}\nauth.development = true\n\
              auth.secret_file = '{}'\nlog.kind = 'kafka'\nlog.brokers = {}\nlog.topic = '{topic}'\n\
              log.group = '{topic}'\nlog.partitions = {PARTITIONS}\nstore.kind = 'scylla'\n\
              store.nodes = {}\nstore.keyspace = '{}'\nstore.user = '{}'\nstore.password = '{}'\n\
-             presence.kind = 'redis'\npresence.url = '{}'\n",
+             presence.kind = 'redis'\npresence.url = '{}'\n\
+             [limits.rates]\nconnection = {no_limit}\nuser = {no_limit}\nchannel = {no_limit}\n\
+             address = {no_limit}\n",
+            self.settings.join("\n"),
             list(&brokers.join(",")),
             self.secret().display(),
             list(&services::given("KAFKA")),
@@ -264,6 +334,7 @@ impl Cluster {
             services::given("CQL_PASSWORD"),
             services::given("REDIS"),
             topic = self.topic,
+            no_limit = "{ per_second = 0 }",
         );
         fs::write(self.config(), text).unwrap();
         let secret: [u8; 32] = std::array::from_fn(|_| getrandom::u64().unwrap() as u8);

@@ -22,6 +22,7 @@ mod encoding;
 mod files;
 pub mod http;
 pub mod quic;
+pub mod relay;
 mod server;
 pub mod services;
 pub mod token;

@@ -12,13 +12,44 @@ pub fn given(name: &str) -> String {
     })
 }
 
-/// Runs `tests/services/<script> <args>`: `kafka kill 2`, `cql pause 1`. Only for servers that
+/// Runs `tests/services/<script> <args>`: `kafka kill 2`, `kafka start 2`. Only for servers that
 /// these scripts started.
 pub async fn run(script: &str, args: &[&str]) {
-    let path = PathBuf::from(given("SERVICES")).join(script);
-    let mut command = Command::new(path);
-    command.args(args).stdin(Stdio::null());
-    let ended = command.output().await.unwrap();
+    let ended = Command::from(command(script, args)).output().await.unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.success(), "{script} {args:?}: {said}");
+}
+
+/// Stops a server from answering, until the guard is resumed or dropped: `pause("cql", &["1"])`.
+pub async fn pause(script: &'static str, args: &'static [&'static str]) -> Paused {
+    run(script, &[&["pause"], args].concat()).await;
+    Paused { script, args }
+}
+
+/// A server that does not answer. Others need it: a test that fails meanwhile brings it back, too.
+#[must_use = "it answers again when this is dropped"]
+pub struct Paused {
+    script: &'static str,
+    args: &'static [&'static str],
+}
+
+impl Paused {
+    /// Lets it answer again.
+    pub fn resume(self) {}
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let ended = command(self.script, &[&["resume"], self.args].concat()).status();
+        if !ended.is_ok_and(|status| status.success()) {
+            eprintln!("{} {:?} does not answer again", self.script, self.args);
+        }
+    }
+}
+
+fn command(script: &str, args: &[&str]) -> std::process::Command {
+    let path = PathBuf::from(given("SERVICES")).join(script);
+    let mut command = std::process::Command::new(path);
+    command.args(args).stdin(Stdio::null());
+    command
 }

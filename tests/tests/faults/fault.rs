@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use chappe_tests::{
     cluster::{Cluster, Part},
+    relay::Relay,
     services,
 };
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use crate::{load::Load, relay::Relay};
+use crate::{load::Load, witness::Witness};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -23,11 +24,36 @@ pub(crate) enum Fault {
     GatewayFrozen,
     RedisDown,
     StoreDown,
+    BlobsDown,
     RollingRestart,
 }
 
+/// What a fault is done to, and who watches.
+pub(crate) struct Scene<'a> {
+    pub(crate) cluster: &'a mut Cluster,
+    pub(crate) relay: &'a Relay,
+    pub(crate) loads: &'a mut [Load; 2],
+    pub(crate) witness: &'a Witness,
+    pub(crate) lengths: Lengths,
+}
+
+/// How long faults last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths {
+    /// What is frozen or cut off.
+    pub(crate) outage: Duration,
+    /// The store.
+    pub(crate) store_outage: Duration,
+    /// Publishes whose times are compared with and without Redis; too few say nothing, so none.
+    pub(crate) timed: Option<usize>,
+}
+
+/// A frozen gateway's pipes at the brokers end within their limit, 16 MiB for each of its shards,
+/// after 4 s; the rest is what a process grows by meanwhile.
+const GROWTH_BYTES_MAX: u64 = 96 << 20;
+
 impl Fault {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::LeaderKilled,
         Self::GatewayKilled,
         Self::KafkaNodeKilled,
@@ -36,44 +62,74 @@ impl Fault {
         Self::GatewayFrozen,
         Self::RedisDown,
         Self::StoreDown,
+        Self::BlobsDown,
         Self::RollingRestart,
     ];
 
     /// Does it and makes it good. Returns how long it took from the beginning of the fault until
     /// both loads were acknowledged again.
-    pub(crate) async fn inject(
-        self,
-        cluster: &mut Cluster,
-        relay: &Relay,
-        outage: Duration,
-        loads: &mut [Load; 2],
-    ) -> Duration {
+    pub(crate) async fn inject(self, scene: &mut Scene<'_>) -> Duration {
         let began = Instant::now();
+        let Lengths { outage, store_outage, .. } = scene.lengths;
         match self {
-            Self::LeaderKilled => return leader_killed(cluster, loads).await,
-            Self::KafkaNodeKilled => return kafka_node_killed(loads).await,
-            Self::GatewayKilled => gateways_killed(cluster).await,
+            Self::LeaderKilled => return leader_killed(scene.cluster, scene.loads).await,
+            Self::KafkaNodeKilled => return kafka_node_killed(scene.loads).await,
+            Self::GatewayKilled => gateways_killed(scene.cluster).await,
             Self::LeaderFrozen => {
-                let leader = leader(cluster).await;
-                freeze(cluster, leader, outage).await;
+                let leader = leader(scene.cluster).await;
+                freeze(scene.cluster, leader, outage).await;
             }
-            Self::GatewayFrozen => freeze(cluster, cluster.of(Part::Ws)[1], outage).await,
-            Self::LeaderCutOff => leader_cut_off(cluster, relay, outage).await,
-            Self::RedisDown => {
-                services::run("redis", &["pause"]).await;
-                goes_on(loads).await;
-                services::run("redis", &["resume"]).await;
-            }
+            Self::GatewayFrozen => gateway_frozen(scene).await,
+            Self::LeaderCutOff => leader_cut_off(scene.cluster, scene.relay, outage).await,
+            Self::RedisDown => redis_down(scene).await,
             Self::StoreDown => {
-                services::run("cql", &["pause", "1"]).await;
-                goes_on(loads).await;
-                sleep(outage).await;
-                services::run("cql", &["resume", "1"]).await;
+                let paused = services::pause("cql", &["1"]).await;
+                goes_on(scene.loads).await;
+                sleep(store_outage).await;
+                paused.resume();
             }
-            Self::RollingRestart => rolling_restart(cluster).await,
+            Self::BlobsDown => {
+                let paused = services::pause("s3", &[]).await;
+                goes_on(scene.loads).await;
+                scene.cluster.assert_ready().await;
+                paused.resume();
+            }
+            Self::RollingRestart => rolling_restart(scene.cluster).await,
         }
-        goes_on(loads).await;
+        goes_on(scene.loads).await;
         began.elapsed()
+    }
+}
+
+/// The brokers keep no more for a gateway that reads nothing than its pipes may hold.
+async fn gateway_frozen(scene: &mut Scene<'_>) {
+    let before = scene.cluster.resident(Part::Broker);
+    // The load over QUIC does not meet it.
+    freeze(scene.cluster, scene.cluster.of(Part::Ws)[1], scene.lengths.outage).await;
+    let after = scene.cluster.resident(Part::Broker);
+    let grown = after.saturating_sub(before);
+    assert!(grown < GROWTH_BYTES_MAX, "the brokers grew by {grown} bytes");
+}
+
+/// Nothing waits for presence.
+async fn redis_down(scene: &mut Scene<'_>) {
+    let p99 = |times: Vec<Duration>| times[times.len() * 99 / 100];
+    let before = match scene.lengths.timed {
+        Some(count) => Some(p99(scene.witness.latencies(count).await)),
+        None => None,
+    };
+    let paused = services::pause("redis", &[]).await;
+    goes_on(scene.loads).await;
+    scene.cluster.assert_ready().await;
+    let without = match scene.lengths.timed {
+        Some(count) => Some(p99(scene.witness.latencies(count).await)),
+        None => None,
+    };
+    paused.resume();
+    if let (Some(before), Some(without), Some(count)) = (before, without, scene.lengths.timed) {
+        let after = p99(scene.witness.latencies(count).await);
+        println!("p99 of {count} publishes: {before:?}, without Redis {without:?}, then {after:?}");
+        assert!(without <= 2 * before.max(after), "{without:?} without Redis");
     }
 }
 

@@ -60,6 +60,11 @@ impl Load {
         self.states().values().filter(|state| *state == "acked").count()
     }
 
+    /// How many messages several loads had acknowledged so far.
+    pub(crate) fn acked_by(loads: &[Self]) -> usize {
+        loads.iter().map(Self::acked).sum()
+    }
+
     /// Waits until so many more are acknowledged, and says how long that took.
     pub(crate) async fn acks_more(&mut self, more: usize) -> Duration {
         let (started, wanted) = (Instant::now(), self.acked() + more);

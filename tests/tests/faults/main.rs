@@ -8,15 +8,18 @@
 
 mod fault;
 mod load;
-mod relay;
+mod witness;
 
 use std::time::{Duration, Instant};
 
-use chappe_tests::cluster::{Cluster, Part};
+use chappe_tests::{
+    cluster::{Cluster, Part},
+    relay::Relay,
+};
 
-use fault::Fault;
+use fault::{Fault, Lengths, Scene};
 use load::Load;
-use relay::Relay;
+use witness::Witness;
 
 /// Counts that a run must have raised: a fault that left no trace was none.
 const RAISED: [&str; 6] = [
@@ -30,8 +33,7 @@ const RAISED: [&str; 6] = [
 
 struct Plan {
     faults: Vec<(usize, Fault)>,
-    /// How long what is frozen or down stays so.
-    outage: Duration,
+    lengths: Lengths,
     /// Every fault is among them.
     is_complete: bool,
 }
@@ -39,22 +41,37 @@ struct Plan {
 impl Plan {
     fn read() -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+        let (outage, long) = (Duration::from_secs(9), Duration::from_secs(30));
         let Some(rounds) = number("CHAPPE_CHAOS_ROUNDS") else {
             let faults = Fault::ALL.into_iter().enumerate().collect();
-            return Self { faults, outage: Duration::from_secs(9), is_complete: true };
+            let lengths = Lengths { outage, store_outage: outage, timed: None };
+            return Self { faults, lengths, is_complete: true };
         };
         let seed = number("CHAPPE_CHAOS_SEED").unwrap_or(1);
         let from = number("CHAPPE_CHAOS_FROM").unwrap_or(0);
-        // Every fault in turn, so that the slow ones come too, in an order that the seed gives.
-        let faults = (from..rounds).map(|round| {
-            let step = [1, 3, 5, 7][(seed % 4) as usize];
-            let at = (seed + round * step) % Fault::ALL.len() as u64;
-            (round as usize, Fault::ALL[at as usize])
-        });
+        let faults = (from..rounds).map(|round| (round as usize, drawn(seed, round)));
         println!("chaos: rounds {from} to {rounds}, CHAPPE_CHAOS_SEED={seed}");
-        let is_complete = rounds >= from + Fault::ALL.len() as u64;
-        Self { faults: faults.collect(), outage: Duration::from_secs(30), is_complete }
+        let is_complete = rounds >= from + 2 * Fault::ALL.len() as u64;
+        let lengths = Lengths { outage: long, store_outage: 2 * long, timed: Some(300) };
+        Self { faults: faults.collect(), lengths, is_complete }
     }
+}
+
+/// Each fault once in as many rounds as there are faults, in an order that the seed and the turn
+/// give: any round can be the first.
+fn drawn(seed: u64, round: u64) -> Fault {
+    let count = Fault::ALL.len() as u64;
+    let (turn, place) = (round / count, (round % count) as usize);
+    let mut order = Fault::ALL;
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(turn + 1);
+    for last in (1..order.len()).rev() {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        order.swap(last, ((mixed ^ (mixed >> 31)) % (last as u64 + 1)) as usize);
+    }
+    order[place]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,8 +80,9 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
     let relay = Relay::start().await;
     let addresses = relay.addresses();
     // The third broker reaches Kafka over the relay, and can be cut off from it alone.
-    let mut cluster = Cluster::start(|index| (index == 2).then(|| addresses.clone())).await;
+    let mut cluster = Cluster::plan().kafka_of(2, &addresses).start().await;
     assert_replicated(&cluster).await;
+    let witness = Witness::start(&cluster).await;
     let (mut acked, mut retried) = (0, 0);
     for (round, fault) in &plan.faults {
         let (round, fault) = (*round, *fault);
@@ -80,14 +98,24 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
         for load in &mut loads {
             load.acks_more(50).await;
         }
-        let healed = fault.inject(&mut cluster, &relay, plan.outage, &mut loads).await;
+        let (before, reads) = (Load::acked_by(&loads), witness.reads());
+        let mut scene = Scene {
+            cluster: &mut cluster,
+            relay: &relay,
+            loads: &mut loads,
+            witness: &witness,
+            lengths: plan.lengths,
+        };
+        let healed = fault.inject(&mut scene).await;
+        let (during, reads) = (Load::acked_by(&loads) - before, witness.reads() - reads);
         for load in &mut loads {
             let totals = load.end(&cluster, &format!("round {round}, {fault:?}")).await;
             acked += totals.acked;
             retried += totals.retried;
         }
         println!(
-            "round {round}: {fault:?}, {:.1} s until both were acknowledged again, {:.1} s in all",
+            "round {round}: {fault:?}, {:.1} s until both were acknowledged again, {during} acked and \
+             {reads} reads meanwhile, {:.1} s in all",
             healed.as_secs_f64(),
             started.elapsed().as_secs_f64(),
         );
@@ -96,11 +124,12 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
     for name in RAISED {
         counts.push((name, cluster.count(name).await));
     }
-    println!("{acked} acked, {retried} retried; {counts:?}");
+    let reads = witness.end().await;
+    println!("{acked} acked, {retried} retried, {reads} reads; {counts:?}");
     if !plan.is_complete {
         return;
     }
-    assert!(acked > 0 && retried > 0, "faults without doubt prove nothing");
+    assert!(acked > 0 && retried > 0 && reads > 0, "faults without doubt prove nothing");
     for (name, count) in counts {
         assert!(count > 0.0, "{name} stayed 0");
     }

@@ -2,21 +2,23 @@
 
 use std::net::SocketAddr;
 
-use chappe_tests::services;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     sync::watch,
 };
 
+use crate::services;
+
 /// A listener for each node of Kafka that advertises the relay's own address.
-pub(crate) struct Relay {
+pub struct Relay {
     addresses: Vec<SocketAddr>,
     cut: watch::Sender<bool>,
 }
 
 impl Relay {
-    pub(crate) async fn start() -> Self {
+    /// Takes the relays' ports of `CHAPPE_TEST_KAFKA_RELAYS`: one at a time on a machine.
+    pub async fn start() -> Self {
         let (cut, _) = watch::channel(false);
         let mut addresses = Vec::new();
         for pair in services::given("KAFKA_RELAYS").split(',') {
@@ -31,12 +33,12 @@ impl Relay {
     }
 
     /// What a client of Kafka behind it is configured with.
-    pub(crate) fn addresses(&self) -> String {
+    pub fn addresses(&self) -> String {
         self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// Ends all connections, and lets none through; or lets them through again.
-    pub(crate) fn set_cut(&self, cut: bool) {
+    pub fn set_cut(&self, cut: bool) {
         self.cut.send_replace(cut);
     }
 }

@@ -1,0 +1,148 @@
+//! Whether any read stands behind an acknowledgement: one publishes over one gateway, others read
+//! the newest message over the other gateways all the while, and each must see what was
+//! acknowledged before it asked.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use chappe_client::{Client, Options, Trust};
+use chappe_protocol::{
+    ChannelId, ChannelName, Text,
+    command::{CreateChannel, History},
+};
+use chappe_tests::{
+    cluster::{Cluster, Part},
+    fresh, token,
+};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+/// Enough that with twelve partitions every broker leads some.
+const CHANNELS: usize = 8;
+/// Longer than any fault.
+const DEADLINE: Duration = Duration::from_secs(150);
+
+pub(crate) struct Witness {
+    seen: Arc<Seen>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct Seen {
+    channels: Vec<Watched>,
+    is_over: AtomicBool,
+    reads: AtomicU64,
+    /// How long each publish took, since they were last asked for.
+    took: Mutex<Vec<Duration>>,
+}
+
+struct Watched {
+    channel: ChannelId,
+    /// The number of the last message that was acknowledged.
+    acked: AtomicU64,
+}
+
+impl Witness {
+    pub(crate) async fn start(cluster: &Cluster) -> Self {
+        let [first, second] = cluster.of(Part::Ws)[..] else { panic!("two gateways") };
+        let url = |index: usize| format!("ws://{}", cluster.nodes[index].listen);
+        let quic = format!("quic://{}", cluster.nodes[cluster.of(Part::Quic)[0]].listen);
+        let writer = connect(cluster, &url(first)).await;
+        let mut channels = Vec::new();
+        for _ in 0..CHANNELS {
+            let name = Some(ChannelName::parse(fresh("witness")).unwrap());
+            let made = serde_json::from_value::<CreateChannel>(
+                serde_json::json!({"kind": "public", "name": name}),
+            );
+            let channel = writer.create_channel(made.unwrap()).await.unwrap().channel;
+            channels.push(Watched { channel, acked: AtomicU64::new(0) });
+        }
+        let seen = Arc::new(Seen {
+            channels,
+            is_over: AtomicBool::new(false),
+            reads: AtomicU64::new(0),
+            took: Mutex::default(),
+        });
+        let mut tasks = vec![tokio::spawn(publish(Arc::clone(&seen), writer))];
+        for url in [url(second), quic] {
+            let reader = connect(cluster, &url).await;
+            for watched in &seen.channels {
+                reader.join(watched.channel).await.unwrap();
+            }
+            tasks.push(tokio::spawn(read(Arc::clone(&seen), reader)));
+        }
+        Self { seen, tasks }
+    }
+
+    /// How many reads were compared so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.seen.reads.load(SeqCst)
+    }
+
+    /// How long the next so many publishes take, in ascending order.
+    pub(crate) async fn latencies(&self, count: usize) -> Vec<Duration> {
+        let took = || self.seen.took.lock().unwrap();
+        took().clear();
+        let waiting = async {
+            while took().len() < count {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, waiting).await.expect("publishing goes on");
+        let mut latencies = took().clone();
+        latencies.sort_unstable();
+        latencies
+    }
+
+    /// Ends it, and passes on what it found.
+    pub(crate) async fn end(self) -> u64 {
+        self.seen.is_over.store(true, SeqCst);
+        for task in self.tasks {
+            task.await.expect("no read stands behind an acknowledgement");
+        }
+        self.seen.reads.load(SeqCst)
+    }
+}
+
+async fn connect(cluster: &Cluster, url: &str) -> Client {
+    let token = token::mint(&cluster.folder(), &fresh("witness"));
+    let options = Options::new(url, token).unwrap().command_deadline(DEADLINE).keep_trying();
+    let trust = Trust::fingerprint(&cluster.fingerprint()).unwrap();
+    Client::connect(options.trust(trust)).await.unwrap().0
+}
+
+async fn publish(seen: Arc<Seen>, client: Client) {
+    for watched in seen.channels.iter().cycle() {
+        if seen.is_over.load(SeqCst) {
+            return;
+        }
+        let began = Instant::now();
+        let text = Text::parse("seen").unwrap();
+        let change = client.send_text(watched.channel, text).await.unwrap();
+        watched.acked.store(change.seq.unwrap().get(), SeqCst);
+        seen.took.lock().unwrap().push(began.elapsed());
+        sleep(Duration::from_millis(5)).await; // one of many, not the load
+    }
+}
+
+async fn read(seen: Arc<Seen>, client: Client) {
+    for watched in seen.channels.iter().cycle() {
+        if seen.is_over.load(SeqCst) {
+            return;
+        }
+        let acked = watched.acked.load(SeqCst);
+        let channel = watched.channel;
+        let newest = History { channel, before: None, after: None, around: None, limit: Some(1) };
+        let page = client.history(newest).await.unwrap();
+        let found = page.messages.last().map_or(0, |message| message.seq.get());
+        assert!(found >= acked, "{channel:?}: {acked} was acknowledged, a read shows {found}");
+        seen.reads.fetch_add(1, SeqCst);
+        sleep(Duration::from_millis(5)).await;
+    }
+}
