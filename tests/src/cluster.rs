@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// Where a gateway listens, as clients need to know it.
-    pub fn run(&self, index: usize) -> Run {
+    pub fn address(&self, index: usize) -> Run {
         let Node { listen, admin, .. } = self.nodes[index];
         Run { tcp: listen, quic: listen, admin, fingerprint: self.fingerprint(), pid: 0 }
     }

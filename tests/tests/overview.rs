@@ -49,7 +49,7 @@ fn led_by<'a>(report: &'a Value, address: &str) -> Vec<&'a Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_was_killed_is_shown_as_silent_and_its_partitions_as_led_by_others() {
-    let mut cluster = Cluster::start(|_| None).await;
+    let mut cluster = Cluster::plan().start().await;
     let brokers: Vec<String> = {
         let brokers = cluster.of(Part::Broker).into_iter();
         brokers.map(|index| cluster.nodes[index].listen.to_string()).collect()
