@@ -136,13 +136,17 @@ impl Exporter {
     /// Writes one more file, and moves the position behind it.
     async fn write_file(&self, position: &mut Position) -> Result<(), ExportError> {
         let mut file = RowsWriter::create(&self.folder, position.files + 1)?;
-        while file.bytes() < self.file_bytes && position.next != Next::Sums {
+        // A page at least, however small a file is to be.
+        loop {
             let (entries, next) = self.page(&position.next, &position.source).await?;
             for entry in &entries {
                 file.push(entry)?;
             }
             position.rows += entries.len() as u64;
             position.next = next;
+            if file.bytes() >= self.file_bytes || position.next == Next::Sums {
+                break;
+            }
         }
         file.finish()?;
         position.files += 1;

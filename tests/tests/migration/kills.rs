@@ -6,6 +6,7 @@ use chappe_tests::soon;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{
+    moves,
     place::Place,
     world::{World, observe},
 };
@@ -29,8 +30,7 @@ async fn killed_at(place: &Place, line: &str, args: &[&str], paths: &[&Path]) {
     assert!(!status.success(), "it was not killed in the middle");
 }
 
-async fn is_moved_through_kills(place: &Place, next: &Place) {
-    let mut world = World::new(place).await;
+async fn is_moved_through_kills(mut world: World, place: &Place, next: &Place, incarnation: u64) {
     let before = observe(&world.server, &world.channels).await;
     world.server.terminate();
     assert!(world.server.stopped().await);
@@ -55,15 +55,20 @@ async fn is_moved_through_kills(place: &Place, next: &Place) {
     assert!(said.contains("was imported before"), "{said}");
     world.server = next.server(Some(&world.server)).await;
     assert_eq!(observe(&world.server, &world.channels).await, before);
-    world.goes_on(2).await;
+    world.goes_on(incarnation).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_and_an_import_that_are_killed_go_on_between_embedded_stores() {
-    is_moved_through_kills(&Place::embedded(4), &Place::embedded(2)).await;
+    let place = Place::embedded(4);
+    let world = World::new(&place).await;
+    is_moved_through_kills(world, &place, &Place::embedded(2), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_and_an_import_that_are_killed_go_on_from_a_cluster_to_another() {
-    is_moved_through_kills(&Place::clustered(4), &Place::clustered(3)).await;
+    let (first, place, next) = (Place::embedded(2), Place::clustered(4), Place::clustered(3));
+    let mut world = World::new(&first).await;
+    moves(&mut world, &first, &place, 2).await;
+    is_moved_through_kills(world, &place, &next, 3).await;
 }
