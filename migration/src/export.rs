@@ -74,9 +74,8 @@ impl Exporter {
 
     /// Writes what is missing. Blocks while it does.
     pub async fn run(&self, report: Report<'_>) -> Result<Manifest, ExportError> {
-        let this = match migration::begun(&self.store).await? {
-            Some(Migration::Export(export)) => export,
-            _ => return Err(ExportError::NotSealed(PartitionId(0))),
+        let Some(Migration::Export(this)) = migration::begun(&self.store).await? else {
+            return Err(ExportError::NotSealed(PartitionId(0)));
         };
         self.folder.prepare()?;
         if let Some(manifest) = self.folder.read::<Manifest>(MANIFEST)? {

@@ -79,7 +79,7 @@ pub enum Begun {
     /// This export was imported before, to the end.
     Before,
     /// It is to be made, or to go on.
-    Now(Importer),
+    Now(Box<Importer>),
 }
 
 /// Imports an export.
@@ -144,7 +144,7 @@ impl Importer {
                 return Err(ImportError::OtherImport { found, given });
             }
         };
-        Ok(Begun::Now(Self { store, folder, scratch, manifest, import }))
+        Ok(Begun::Now(Box::new(Self { store, folder, scratch, manifest, import })))
     }
 
     /// The new log: what its topic is made with.
