@@ -10,10 +10,12 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod adoption;
 mod budget;
 mod clock;
 mod config;
 mod driver;
+mod fit;
 mod leading;
 mod lineage;
 mod local;

@@ -17,15 +17,18 @@ use chappe_storage::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::migration::{self, Migration};
+use crate::{
+    fit,
+    migration::{self, Migration},
+};
 
 /// Log and store cannot be used together.
 #[derive(Debug, thiserror::Error)]
 pub enum LineageError {
     /// The store knows a log that is not there.
     #[error(
-        "the log is empty, but the store belongs to log {0}: restore the log, or move the store \
-         away to begin anew"
+        "the log is empty, but the store belongs to log {0}: restore the log, go on with a new one \
+         by `chappe log adopt`, or move the store away to begin anew"
     )]
     LogMissing(Lineage),
     /// There is neither, and to make them is an operator's act.
@@ -38,7 +41,10 @@ pub enum LineageError {
     )]
     StoreMissing(Lineage),
     /// They are not each other's.
-    #[error("the log is of lineage {log}, the store of {store}: they do not belong together")]
+    #[error(
+        "the log is of lineage {log}, the store of {store}: they do not belong together. If the log \
+         was made anew, take it over by `chappe log adopt`"
+    )]
     Other {
         /// The log's.
         log: Lineage,
@@ -62,6 +68,23 @@ pub enum LineageError {
          the same folder"
     )]
     Importing,
+    /// An adoption was begun, and nobody leads before it is done.
+    #[error("the adoption of this log has begun and is not finished: run `chappe log adopt` again")]
+    Adopting,
+    /// The log is not, or not wholly, what the store was made of.
+    #[error(
+        "partition {partition} {what}: restore the log, or take it over as it is by \
+         `chappe log adopt`"
+    )]
+    Unfit {
+        /// The first such partition.
+        partition: PartitionId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A checkpoint is not one.
+    #[error("the checkpoint of partition {0} cannot be read: restore the store")]
+    Checkpoint(PartitionId),
     /// An import goes where nothing is.
     #[error("the log has records already, and an import needs an empty one")]
     InUse,
@@ -129,6 +152,7 @@ pub(crate) async fn open(
 ) -> Result<Assignment, LineageError> {
     match migration::begun(store).await? {
         Some(Migration::Import(_)) => return Err(LineageError::Importing),
+        Some(Migration::Adopt(_)) => return Err(LineageError::Adopting),
         Some(Migration::Export(_)) => tracing::warn!(
             "everything here is being exported: reads are answered and changes refused, until \
              `chappe export --abort` opens it again"
@@ -136,8 +160,7 @@ pub(crate) async fn open(
         None => {}
     }
     let genesis = Found::read(log).await?;
-    let row = store.claimed(UniqueKey::Lineage).await?.map(|bytes| decode(&bytes)).transpose()?;
-    match (row, genesis.lineage) {
+    match (row(store).await?, genesis.lineage) {
         (None, None) if when_empty == WhenEmpty::Refuse => Err(LineageError::NotCreated),
         (None, None) => create(log, store, Lineage(random()), &genesis).await,
         // A crash came between the first genesis record and the row: the creation goes on.
@@ -149,8 +172,17 @@ pub(crate) async fn open(
         (Some(row), None) if genesis.empty == log.partitions() && !genesis.trimmed => {
             Err(LineageError::LogMissing(row.lineage()))
         }
-        (Some(row), lineage) => compare(row, lineage, log.partitions()),
+        (Some(row), lineage) => {
+            let assignment = compare(row, lineage, log.partitions())?;
+            fit::check(log, store, assignment).await?;
+            Ok(assignment)
+        }
     }
+}
+
+/// What the store knows of its log.
+pub(crate) async fn row(store: &Arc<dyn Store>) -> Result<Option<LineageRow>, LineageError> {
+    store.claimed(UniqueKey::Lineage).await?.map(|bytes| decode(&bytes)).transpose()
 }
 
 fn compare(
@@ -170,7 +202,7 @@ fn compare(
 }
 
 /// What the log's first records say.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) lineage: Option<Lineage>,
     /// The partitions that have a genesis record already.

@@ -1,5 +1,5 @@
-//! What the store says of an export or import that is under way, and the first and the last step of
-//! an import.
+//! What the store says of an export, an import or an adoption that is under way, and the first and
+//! the last step of an import.
 //!
 //! It is a unique key of its own, so that it is set and freed by conditions. A log and a store that
 //! are being imported into are not led by anybody; those that are being exported are, sealed.
@@ -15,6 +15,7 @@ use chappe_storage::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::adoption::Adoption;
 use crate::lineage::{self, Found, LineageError, LineageRow};
 
 /// An export. Its seal is the same until it is aborted, and so is what it exports.
@@ -28,6 +29,8 @@ pub enum Migration {
     Export(ExportId),
     /// Everything is written. Nobody may lead the log.
     Import(Import),
+    /// A log is taken over into a new incarnation. Nobody but who does it may lead it.
+    Adopt(Adoption),
 }
 
 /// An import, and the log that it begins.

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use chappe_partition::{Config as PartitionConfig, Partition};
+use chappe_partition::{Assignment, Config as PartitionConfig, Partition};
 use chappe_protocol::{Incarnation, PartitionId};
 use chappe_storage::{
     log::Log,
@@ -92,8 +92,17 @@ pub async fn create(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Result<Incarnat
 ///
 /// Call it within a tokio runtime; the broker's own threads do not use that one.
 pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running), StartError> {
-    let Parts { log, store, ownership, changes, inboxes, when_empty } = parts;
-    let assignment = lineage::open(&log, &store, when_empty).await?;
+    let assignment = lineage::open(&parts.log, &parts.store, parts.when_empty).await?;
+    start_as(config, parts, assignment).await
+}
+
+/// The same with what it claims given: for whoever makes it so that it is.
+pub(crate) async fn start_as(
+    config: Config,
+    parts: Parts,
+    assignment: Assignment,
+) -> Result<(LocalBroker, Running), StartError> {
+    let Parts { log, store, ownership, changes, inboxes, .. } = parts;
     let drivers = config.threads.clamp(1, log.partitions() as usize);
     let (mailboxes, mails): (Vec<_>, Vec<_>) =
         (0..drivers).map(|_| mpsc::channel::<Mail>(MAILBOX)).unzip();

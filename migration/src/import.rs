@@ -14,10 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chappe_broker::LineageError;
 use chappe_broker::migration::{self, ExportId, Import, Migration};
-use chappe_partition::row::{CheckpointRow, RowValue};
+use chappe_partition::{Assignment, row::CheckpointRow};
 use chappe_protocol::PartitionId;
-use chappe_storage::log::Log;
-use chappe_storage::store::{Claimed, Key, Mutation, Stamp, Store, StoreError, Table, UniqueKey};
+use chappe_storage::log::{Log, Offset};
+use chappe_storage::store::{Claimed, Mutation, Store, StoreError, Table, UniqueKey};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,7 @@ impl Importer {
         let given = manifest.export;
         let begun = match migration::begun(&store).await? {
             Some(Migration::Import(import)) => Some(import),
+            Some(Migration::Adopt(_)) => return Err(LineageError::Adopting.into()),
             Some(Migration::Export(_)) => {
                 return Err(ImportError::NotEmpty("it is being exported".to_owned()));
             }
@@ -140,6 +141,7 @@ impl Importer {
         let import = Import::new(given, incarnation.ok_or(last)?, partitions);
         let import = match migration::begin(&store, Migration::Import(import)).await? {
             Migration::Import(import) if import.from == given => import,
+            Migration::Adopt(_) => return Err(LineageError::Adopting.into()),
             Migration::Import(Import { from: found, .. }) | Migration::Export(found) => {
                 return Err(ImportError::OtherImport { found, given });
             }
@@ -223,27 +225,11 @@ impl Importer {
     /// From where each partition goes on: behind its first record, and as late as any was.
     fn checkpoints(&self) -> Vec<Mutation> {
         let (import, source) = (&self.import, &self.manifest.source);
-        let row = CheckpointRow {
-            lineage: import.lineage(),
-            incarnation: import.incarnation(),
-            level: source.level,
-            seal: 0,
-            offset: 1,
-            epoch: None,
-            last_n: 0,
-            last_ts: source.ts,
-            last_tick: source.tick(),
-            released: false,
-            highest: 0,
-            crc: crc32c::crc32c(&import.genesis()),
-        };
-        let value = RowValue::Checkpoint(row).encode();
-        let checkpoint = |partition| Mutation {
-            key: Key::Checkpoint(PartitionId(partition)),
-            stamp: Stamp::at(row.incarnation, row.offset),
-            value: Some(value.clone()),
-        };
-        (0..import.partitions()).map(checkpoint).collect()
+        let (lineage, incarnation) = (import.lineage(), import.incarnation());
+        let (of, first) = (Assignment { lineage, incarnation }, import.genesis());
+        let row = CheckpointRow::anew(of, Offset(0), &first, source.ts, source.tick());
+        let row = CheckpointRow { level: source.level, ..row };
+        (0..import.partitions()).map(|id| row.write(PartitionId(id), incarnation)).collect()
     }
 }
 

@@ -49,6 +49,7 @@ pub async fn seal(
     let export = match migration::begun(store).await? {
         Some(Migration::Export(export)) => export,
         Some(Migration::Import(_)) => return Err(SealError::Importing),
+        Some(Migration::Adopt(_)) => return Err(LineageError::Adopting.into()),
         None => {
             // What an export that was aborted left sealed would let the others never be drained.
             opened(running, patience).await?;
@@ -56,6 +57,7 @@ pub async fn seal(
             match migration::begin(store, begun).await? {
                 Migration::Export(export) => export,
                 Migration::Import(_) => return Err(SealError::Importing),
+                Migration::Adopt(_) => return Err(LineageError::Adopting.into()),
             }
         }
     };
@@ -81,6 +83,7 @@ pub async fn open(
     lead(running, patience, report).await?;
     match migration::begun(store).await? {
         Some(Migration::Import(_)) => return Err(SealError::Importing),
+        Some(Migration::Adopt(_)) => return Err(LineageError::Adopting.into()),
         // First: what is half opened is no export any more.
         Some(export @ Migration::Export(_)) => migration::end(store, export).await?,
         None => {}

@@ -29,7 +29,9 @@ pub enum Halt {
         what: Poison,
     },
     /// The log is another one than the store's.
-    #[error("the log is of lineage {found}, the store of {expected}; adopt the log or restore it")]
+    #[error(
+        "the log is of lineage {found}, the store of {expected}: restore it, or run `chappe log adopt`"
+    )]
     OtherLineage {
         /// The store's.
         expected: Lineage,
@@ -48,7 +50,10 @@ pub enum Halt {
     #[error("the log does not begin with a genesis record; create it first")]
     NoGenesis,
     /// The log begins above what is to be replayed first.
-    #[error("the log begins at offset {start}, but replay has to begin at {needed}")]
+    #[error(
+        "the log begins at offset {start}, but replay has to begin at {needed}: restore it, or run \
+         `chappe log adopt`"
+    )]
     Trimmed {
         /// The log's first record.
         start: Offset,
@@ -56,7 +61,10 @@ pub enum Halt {
         needed: Offset,
     },
     /// The log ends below what is known to have been durable.
-    #[error("the log ends at offset {end}, but offset {highest} was durable: it was truncated")]
+    #[error(
+        "the log ends at offset {end}, but offset {highest} was durable: it was truncated; restore it, \
+         or run `chappe log adopt`"
+    )]
     Truncated {
         /// The log's end.
         end: Offset,
@@ -64,7 +72,10 @@ pub enum Halt {
         highest: Offset,
     },
     /// The record before the checkpoint is another one than was projected.
-    #[error("the record at offset {offset} is not the one that was projected")]
+    #[error(
+        "the record at offset {offset} is not the one that was projected: restore the log, or run \
+         `chappe log adopt`"
+    )]
     OtherRecord {
         /// Where.
         offset: Offset,

@@ -225,8 +225,15 @@ impl Partition {
         };
         let Some(found) = checkpoint.or(noted.map(Some)) else { return };
         let is_copy = checkpoint.is_none();
+        // A copy may be too old to go on from, and never leads over an adoption; only the store's
+        // own says that all is lost.
+        let is_older = |row: &CheckpointRow| {
+            self.assignment.is_some_and(|it| row.incarnation < it.incarnation)
+        };
+        if is_copy && found.as_ref().is_some_and(is_older) {
+            return self.ask_later(now);
+        }
         if let Err(halt) = self.check(found.as_ref(), bounds) {
-            // A copy may be too old to go on from; only the store's own says that all is lost.
             return if is_copy { self.ask_later(now) } else { self.halt_by(now, halt) };
         }
         let checkpoint = found;
@@ -256,7 +263,8 @@ impl Partition {
         if row.lineage != lineage {
             return Err(Halt::OtherLineage { expected: lineage, found: row.lineage });
         }
-        if row.incarnation != incarnation {
+        // An adoption may stand behind an older one. If none does, our claim will not count.
+        if row.incarnation > incarnation {
             return Err(Halt::OtherIncarnation { expected: incarnation, found: row.incarnation });
         }
         if row.offset == 0 {

@@ -1,18 +1,10 @@
 //! The checkpoint: how far the store is, and enough to tell at the next takeover whether the log
 //! is still the same.
 
-use chappe_storage::{
-    log::Offset,
-    store::{Key, Mutation, Stamp},
-};
+use chappe_storage::log::Offset;
 
 use super::{Durable, Stage};
-use crate::{
-    action::Action,
-    config::Now,
-    partition::Partition,
-    row::{CheckpointRow, RowValue},
-};
+use crate::{action::Action, config::Now, partition::Partition, row::CheckpointRow};
 
 impl Partition {
     /// Whether the checkpoint goes before the next batch: it is overdue.
@@ -30,11 +22,7 @@ impl Partition {
             return;
         }
         let row = self.checkpoint_row(&durable);
-        let mutation = Mutation {
-            key: Key::Checkpoint(self.config.id),
-            stamp: Stamp::at(durable.count.incarnation, row.offset),
-            value: Some(RowValue::Checkpoint(row).encode()),
-        };
+        let mutation = row.write(self.config.id, row.incarnation);
         self.projection.stage = Stage::Saving(durable, row, mutation.clone());
         self.projection.saved_ms = now.boot_ms;
         self.write_store(vec![mutation]);

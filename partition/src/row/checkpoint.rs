@@ -1,9 +1,14 @@
 //! `checkpoints`: how far a partition is projected, and how to go on from there.
 
-use chappe_protocol::Incarnation;
+use chappe_protocol::{Incarnation, PartitionId};
+use chappe_storage::{
+    log::Offset,
+    store::{Key, Mutation, Stamp},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::record::Lineage;
+use super::RowValue;
+use crate::{config::Assignment, record::Lineage};
 
 /// Everything below `offset` is in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +39,42 @@ pub struct CheckpointRow {
     pub highest: u64,
     /// CRC-32C of the record before `offset`.
     pub crc: u32,
+}
+
+impl CheckpointRow {
+    /// Of a log that begins anew behind the record at `last`: nothing at or below it is replayed,
+    /// and nobody has led since. `ts` and `tick` are the last that were counted before.
+    pub fn anew(of: Assignment, last: Offset, record: &[u8], ts: u64, tick: u64) -> Self {
+        Self {
+            lineage: of.lineage,
+            incarnation: of.incarnation,
+            level: 1,
+            seal: 0,
+            offset: last.next().0,
+            epoch: None,
+            last_n: 0,
+            last_ts: ts,
+            last_tick: tick,
+            released: false,
+            highest: last.0,
+            crc: crc32c::crc32c(record),
+        }
+    }
+
+    /// Whether this is the record before it.
+    pub fn follows(&self, record: &[u8]) -> bool {
+        self.crc == crc32c::crc32c(record)
+    }
+
+    /// Writes it as what is in force from `incarnation` on: over every one of an earlier
+    /// incarnation, wherever in the log that stands.
+    pub fn write(&self, partition: PartitionId, incarnation: Incarnation) -> Mutation {
+        Mutation {
+            key: Key::Checkpoint(partition),
+            stamp: Stamp::at(incarnation, self.offset),
+            value: Some(RowValue::Checkpoint(*self).encode()),
+        }
+    }
 }
 
 mod lineage {

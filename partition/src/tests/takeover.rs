@@ -157,6 +157,30 @@ fn after_an_adoption_only_claims_of_the_new_incarnation_lead() {
 }
 
 #[test]
+fn facts_before_an_adoption_are_replayed_from_an_older_checkpoint() {
+    let mut world = stopped();
+    world.inject(0, &Record::Adopt(Adopt { lineage: LINEAGE, incarnation: Incarnation(2) }));
+    world.add_node();
+    world.assign_as(1, Incarnation(2));
+    world.pass(2_000);
+    assert_eq!(world.core(1).standing(), Standing::Leading);
+    assert_eq!(world.core(1).generation().incarnation, Incarnation(2));
+    let key = Key::Checkpoint(PartitionId(0));
+    let Some(RowValue::Checkpoint(row)) = world.store.value(&key) else { panic!("none") };
+    assert_eq!(row.incarnation, Incarnation(2), "everything below the adoption is in the store");
+}
+
+#[test]
+fn without_an_adoption_a_claim_of_a_later_incarnation_does_not_count() {
+    let mut world = stopped();
+    world.add_node();
+    world.assign_as(1, Incarnation(2));
+    world.pass(2_000);
+    let halted = world.nodes[1].events.last().unwrap();
+    assert!(halted.contains("incarnation"), "{halted}");
+}
+
+#[test]
 fn a_partition_that_stopped_says_so_to_whoever_asks() {
     let mut world = stopped();
     world.logs[0].push(Bytes::from_static(&[9]));
