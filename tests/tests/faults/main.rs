@@ -82,7 +82,7 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
     // The third broker reaches Kafka over the relay, and can be cut off from it alone.
     let mut cluster = Cluster::plan().kafka_of(2, &addresses).start().await;
     assert_replicated(&cluster).await;
-    let witness = Witness::start(&cluster).await;
+    let mut witness = Witness::start(&cluster).await;
     let (mut acked, mut retried) = (0, 0);
     for (round, fault) in &plan.faults {
         let (round, fault) = (*round, *fault);
@@ -108,6 +108,7 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
         };
         let healed = fault.inject(&mut scene).await;
         let (during, reads) = (Load::acked_by(&loads) - before, witness.reads() - reads);
+        witness.create().await;
         for load in &mut loads {
             let totals = load.end(&cluster, &format!("round {round}, {fault:?}")).await;
             acked += totals.acked;

@@ -1,6 +1,7 @@
 //! Whether any read stands behind an acknowledgement: one publishes over one gateway, others read
 //! the newest message over the other gateways all the while, and each must see what was
-//! acknowledged before it asked.
+//! acknowledged before it asked. And whether what goes from a channel to a user's list arrives there
+//! in the end, whatever failed on the way.
 
 use std::{
     sync::{
@@ -13,7 +14,7 @@ use std::{
 use chappe_client::{Client, Options, Trust};
 use chappe_protocol::{
     ChannelId, ChannelName, Text,
-    command::{CreateChannel, History},
+    command::{CreateChannel, History, ListChannels},
 };
 use chappe_tests::{
     cluster::{Cluster, Part},
@@ -28,8 +29,13 @@ use tokio::{
 const CHANNELS: usize = 8;
 /// Longer than any fault.
 const DEADLINE: Duration = Duration::from_secs(150);
+/// On its way into a list a fact waits for a checkpoint, and at most 2 s between two attempts.
+const LISTED: Duration = Duration::from_secs(30);
 
 pub(crate) struct Witness {
+    writer: Client,
+    /// What the writer has made.
+    made: Vec<ChannelId>,
     seen: Arc<Seen>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -56,20 +62,17 @@ impl Witness {
         let writer = connect(cluster, &url(first)).await;
         let mut channels = Vec::new();
         for _ in 0..CHANNELS {
-            let name = Some(ChannelName::parse(fresh("witness")).unwrap());
-            let made = serde_json::from_value::<CreateChannel>(
-                serde_json::json!({"kind": "public", "name": name}),
-            );
-            let channel = writer.create_channel(made.unwrap()).await.unwrap().channel;
+            let channel = create(&writer).await;
             channels.push(Watched { channel, acked: AtomicU64::new(0) });
         }
+        let made = channels.iter().map(|watched| watched.channel).collect();
         let seen = Arc::new(Seen {
             channels,
             is_over: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             took: Mutex::default(),
         });
-        let mut tasks = vec![tokio::spawn(publish(Arc::clone(&seen), writer))];
+        let mut tasks = vec![tokio::spawn(publish(Arc::clone(&seen), writer.clone()))];
         for url in [url(second), quic] {
             let reader = connect(cluster, &url).await;
             for watched in &seen.channels {
@@ -77,7 +80,12 @@ impl Witness {
             }
             tasks.push(tokio::spawn(read(Arc::clone(&seen), reader)));
         }
-        Self { seen, tasks }
+        Self { writer, made, seen, tasks }
+    }
+
+    /// Makes another channel, which its maker is to find in his list in the end.
+    pub(crate) async fn create(&mut self) {
+        self.made.push(create(&self.writer).await);
     }
 
     /// How many reads were compared so far.
@@ -106,8 +114,28 @@ impl Witness {
         for task in self.tasks {
             task.await.expect("no read stands behind an acknowledgement");
         }
+        let all_listed = async {
+            loop {
+                let mine =
+                    self.writer.list_channels(ListChannels { after: None, limit: Some(100) });
+                let mine = mine.await.unwrap().channels;
+                let lists = |id: &ChannelId| mine.iter().any(|one| one.channel == *id);
+                if self.made.iter().all(lists) {
+                    return;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(LISTED, all_listed).await.expect("every channel comes into its maker's list");
         self.seen.reads.load(SeqCst)
     }
+}
+
+async fn create(client: &Client) -> ChannelId {
+    let name = ChannelName::parse(fresh("witness")).unwrap();
+    let create = serde_json::json!({"kind": "public", "name": name});
+    let create: CreateChannel = serde_json::from_value(create).unwrap();
+    client.create_channel(create).await.unwrap().channel
 }
 
 async fn connect(cluster: &Cluster, url: &str) -> Client {

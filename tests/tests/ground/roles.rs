@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use chappe_tests::{Client, Run, Transport, fresh, http, token};
+use chappe_tests::{Client, Run, Transport, fresh, http, soon, token};
 use serde_json::{Value, json};
 
 use crate::{alone, process::Ground};
@@ -50,6 +50,17 @@ async fn a_process_of_three_roles_and_one_of_the_fourth_are_one_service() {
     let path = format!("/v1/channels/{channel}/messages");
     let page = http::request(tcp, "GET", &path, &[("authorization", &bearer)], b"").await;
     assert_eq!(page.json()["messages"][0]["text"], "to all roles");
+    // What goes from a channel to an inbox goes over the uplink, also to the same process.
+    soon("the channel in its author's list", async {
+        loop {
+            let mine = writer.ask(json!({"list_channels": {}})).await.unwrap();
+            if mine["channels"].as_array().unwrap().iter().any(|one| one["channel"] == channel) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
     second.stop().await;
     first.stop().await;
 }

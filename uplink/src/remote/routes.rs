@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 
 use chappe_protocol::{ChannelId, ErrorCode, Incarnation, PartitionId, SessionId};
 
-use crate::{Generation, Leading, Refusal, Request, Response};
+use crate::{Action, Generation, Leading, Refusal, Request, Response};
 
 /// A broker, numbered by whoever drives this.
 pub(super) type Node = usize;
@@ -191,7 +191,10 @@ fn about(request: &Request) -> (Option<u64>, ChannelId, Option<Ticket>) {
     match request {
         Request::Command(command) => {
             let (session, channel, attempt) = (command.session, command.channel, command.attempt);
-            (Some(command.token), channel, Some(Ticket { session, channel, attempt }))
+            // Of relayed facts one is under way at a time, and it is sent again as it was.
+            let is_ordered = !matches!(command.action, Action::Relay(_));
+            let ticket = is_ordered.then_some(Ticket { session, channel, attempt });
+            (Some(command.token), channel, ticket)
         }
         Request::Attach(attach) => (Some(attach.token), attach.channel, None),
         Request::Detach(detach) => (None, detach.channel, None),
@@ -213,7 +216,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Action, Answer, Attach, Caller, Command, Detach, Standing};
+    use crate::{Answer, Attach, Caller, Command, Detach, Relay, RelayKind, Standing};
 
     const PARTITIONS: u32 = 2;
 
@@ -378,6 +381,24 @@ mod tests {
         routes.handle_response(0, 1, leading(&[(0, 8), (1, 6)]));
         assert_eq!(routes.route(0, &command(2, 0, 0)), None);
         assert_eq!(routes.route(0, &command(3, 0, 1)), Some(1));
+    }
+
+    #[test]
+    fn a_relayed_fact_that_was_given_back_goes_out_again_as_it_is() {
+        let (source, rev, by) = (channel_in(1), Rev::new(1), UserId::new(1));
+        let relay =
+            Relay { source, incarnation: Incarnation(1), rev, by, kind: RelayKind::Removed };
+        let relayed = |token| {
+            let Request::Command(mut command) = command(token, 0, 0) else { panic!("a command") };
+            command.action = Action::Relay(relay.clone());
+            Request::Command(command)
+        };
+        let mut routes = Routes::default();
+        assert_eq!(routes.route(0, &relayed(1)), None, "nobody leads yet");
+        routes.handle_response(0, 0, leading(&[(0, 5)]));
+        assert_eq!(routes.route(0, &relayed(2)), Some(0));
+        routes.handle_response(0, 0, resend(2, 5));
+        assert_eq!(routes.route(0, &relayed(3)), Some(0));
     }
 
     #[test]
