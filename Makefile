@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy services services-down services-wipe cluster chaos crash bench autobahn helm-check helm-test
+.PHONY: help run test check fmt clippy bench-cluster services services-down services-wipe cluster chaos crash bench autobahn helm-check helm-test
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ bench: ## Measure against bare programs; BENCH="--only fanout --quick" and the l
 	@scripts/require cargo cc
 	$(CARGO) build --profile dist --package chappe-server --package chappe-bench
 	$(CARGO) run --quiet --profile dist --package chappe-bench -- $(BENCH)
+
+bench-cluster: ## Measure a cluster on the real servers; BENCH="gaps publish latency" narrows it
+	@scripts/require cargo cc libssl $$(tests/services/services needs)
+	$(CARGO) build --release --package chappe-server
+	tests/services/services run $(CARGO) bench --package chappe-tests --bench cluster -- $(BENCH)
+	tests/services/services run $(CARGO) bench --package chappe-storage --features scylla --bench store_scylla
 
 services: ## Start Kafka, Cassandra, Redis and S3 for the tests, on loopback
 	@scripts/require $$(tests/services/services needs)

@@ -278,6 +278,20 @@ impl Cluster {
         }
     }
 
+    /// The processor time that the processes of a part have used.
+    pub fn cpu(&self, part: Part) -> Duration {
+        let of = |index: usize| {
+            let pid = self.nodes[index].child.as_ref().and_then(Child::id).expect("it runs");
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            let used = threads.filter_map(|thread| {
+                let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+                text.split(' ').next()?.parse::<u64>().ok()
+            });
+            Duration::from_nanos(used.sum())
+        };
+        self.of(part).into_iter().map(of).sum()
+    }
+
     /// The resident memory of the processes of a part, in bytes.
     pub fn resident(&self, part: Part) -> u64 {
         let of = |index: usize| {
