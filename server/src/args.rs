@@ -47,8 +47,7 @@ pub(crate) enum Command {
     Presence(Presence),
     /// Check the configuration
     Config(ConfigArgs),
-    /// Make or check the topic of a cluster's log
-    #[cfg(feature = "clustered")]
+    /// Make or check the topic of a cluster's log; take over a log that was restored or cut
     Log(Log),
     /// Make or check the tables of a cluster's store
     #[cfg(feature = "clustered")]
@@ -327,17 +326,18 @@ pub(crate) enum ConfigAction {
     },
 }
 
-#[cfg(feature = "clustered")]
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     #[command(subcommand)]
     pub(crate) action: LogAction,
 }
 
-#[cfg(feature = "clustered")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogAction {
+    /// Take over a log that was made anew, cut or restored, as it is
+    Adopt(migration::Adopt),
     /// Make the topic and tie it to the store; changes nothing if that is done
+    #[cfg(feature = "clustered")]
     Create {
         /// The TOML file
         #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]
@@ -350,6 +350,7 @@ pub(crate) enum LogAction {
         min_insync: u32,
     },
     /// Say what is wrong with the topic, and which command mends it
+    #[cfg(feature = "clustered")]
     Check {
         /// The TOML file
         #[arg(long, value_name = "FILE", env = "CHAPPE_CONFIG")]

@@ -1,4 +1,5 @@
-//! The command line of `chappe export` and `chappe import`.
+//! The command line of `chappe export`, `chappe import` and `chappe log adopt`: of what moves or
+//! changes a log as a whole.
 
 use std::path::PathBuf;
 
@@ -55,4 +56,17 @@ pub(crate) struct Import {
     /// How many of them have it before it is acknowledged
     #[arg(long, value_name = "N", default_value = "2")]
     pub(crate) min_insync: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Stop the server first, or all brokers of a cluster. What the store has stays as it is; what the log
+still has behind it is brought into the store. Clients get `reset` and go on. Whatever ends it, run
+it again: it goes on. A server refuses to start until it is done.")]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

@@ -17,6 +17,7 @@ use crate::{
 /// Makes or checks the log's topic.
 pub(super) async fn log(action: LogAction) -> Result<(), Failure> {
     match action {
+        LogAction::Adopt(_) => unreachable!("it is not of clusters alone"),
         LogAction::Create { config, replicas, min_insync } => {
             let config = load(config.as_deref())?;
             Ok(create(&config, Layout { replicas, min_insync }).await?)

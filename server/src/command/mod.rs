@@ -1,5 +1,6 @@
 //! The tools: each a file named after its command.
 
+mod adopt;
 mod channel;
 mod check;
 #[cfg(feature = "clustered")]
@@ -19,7 +20,7 @@ pub(crate) mod token;
 use std::process::ExitCode;
 
 use crate::{
-    args::{self, Command, ConfigAction},
+    args::{self, Command, ConfigAction, LogAction},
     serve,
 };
 
@@ -78,8 +79,11 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => session::block_on(tail::run(args)),
         Command::History(args) => session::block_on(history::run(args)),
         Command::Presence(args) => session::block_on(presence::run(args)),
-        #[cfg(feature = "clustered")]
-        Command::Log(args) => session::block_on(cluster::log(args.action)),
+        Command::Log(args) => match args.action {
+            LogAction::Adopt(args) => adopt::run(&args),
+            #[cfg(feature = "clustered")]
+            action => session::block_on(cluster::log(action)),
+        },
         #[cfg(feature = "clustered")]
         Command::Blobs(args) => session::block_on(cluster::blobs(args.action)),
         #[cfg(feature = "clustered")]

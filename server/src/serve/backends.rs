@@ -70,6 +70,50 @@ pub(crate) async fn new_log(
     }
 }
 
+/// Opens log and store for a tool that takes the log over: whether they belong together is for it
+/// to say.
+pub(crate) async fn unjudged(
+    config: &Config,
+    data: &DataDir,
+) -> anyhow::Result<(Arc<dyn Log>, Arc<dyn Store>)> {
+    match config.log.kind {
+        LogKind::Segment => {
+            let Parts { log, store, .. } = embedded(config, data).await?;
+            Ok((log, store))
+        }
+        #[cfg(feature = "clustered")]
+        LogKind::Kafka => clustered::unjudged(config).await,
+        #[cfg(not(feature = "clustered"))]
+        LogKind::Kafka => anyhow::bail!(NOT_CLUSTERED),
+    }
+}
+
+/// Says so if other processes lead the log. (Of an embedded one the lock says that.)
+pub(crate) async fn alone(config: &Config) -> anyhow::Result<()> {
+    match config.log.kind {
+        LogKind::Segment => Ok(()),
+        #[cfg(feature = "clustered")]
+        LogKind::Kafka => clustered::alone(config).await,
+        #[cfg(not(feature = "clustered"))]
+        LogKind::Kafka => anyhow::bail!(NOT_CLUSTERED),
+    }
+}
+
+/// What leads all of a log that is open already.
+pub(super) fn parts(
+    config: &Config,
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+) -> anyhow::Result<(Parts, Leadership)> {
+    match config.log.kind {
+        LogKind::Segment => Ok((Parts::alone(log, store), Leadership::Lock)),
+        #[cfg(feature = "clustered")]
+        LogKind::Kafka => Ok((clustered::parts(config, log, store)?, Leadership::LEASE)),
+        #[cfg(not(feature = "clustered"))]
+        LogKind::Kafka => anyhow::bail!(NOT_CLUSTERED),
+    }
+}
+
 fn segments(config: &Config) -> anyhow::Result<SegmentConfig> {
     Ok(SegmentConfig {
         segment_bytes: u32::try_from(config.log.segment_bytes.as_u64())
@@ -137,15 +181,18 @@ enum Trouble {
 /// Kafka and a CQL store, as the configuration names them.
 #[cfg(feature = "clustered")]
 pub(crate) mod clustered {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use anyhow::{anyhow, bail};
     use chappe_storage::{
         log::kafka::{
-            self, Connection, Genesis, KafkaConfig, KafkaLog, Layout, Login,
+            self, Check, Connection, Genesis, KafkaConfig, KafkaLog, Layout, Login,
             Mechanism as KafkaMechanism, OpenError, Severity, Tls,
         },
-        ownership::kafka::{Group, GroupConfig},
+        ownership::{
+            self,
+            kafka::{Group, GroupConfig},
+        },
         store::scylla::{self, SchemaError, ScyllaLogin, ScyllaOptions, ScyllaStore, ScyllaTls},
     };
 
@@ -162,19 +209,57 @@ pub(crate) mod clustered {
         let log = persist(wait, async || open_log(&kafka).await).await?;
         persist(wait, async || check_schema(&scylla).await).await?;
         let store = ScyllaStore::new(scylla).context("store")?;
+        parts(config, log, Arc::new(store))
+    }
+
+    /// Joins the group of brokers.
+    pub(super) fn parts(
+        config: &Config,
+        log: Arc<dyn Log>,
+        store: Arc<dyn Store>,
+    ) -> anyhow::Result<Parts> {
+        let (group, changes) = Group::join(group(config)?).context("log.group")?;
+        let (ownership, when_empty) = (Arc::new(group), WhenEmpty::Refuse);
+        Ok(Parts { log, store, ownership, changes, inboxes: None, when_empty })
+    }
+
+    fn group(config: &Config) -> anyhow::Result<GroupConfig> {
+        let kafka = kafka(config)?;
         let mut member =
             GroupConfig::new(kafka.connection, &kafka.group, &kafka.topic, kafka.partitions);
         member.session = config.log.session;
         member.heartbeat = (config.log.session / 12).min(Duration::from_millis(500));
-        let (group, changes) = Group::join(member).context("log.group")?;
-        Ok(Parts {
-            log,
-            store: Arc::new(store),
-            ownership: Arc::new(group),
-            changes,
-            inboxes: None,
-            when_empty: WhenEmpty::Refuse,
-        })
+        Ok(member)
+    }
+
+    /// Waits for the session of a broker that was killed, and refuses what runs.
+    pub(super) async fn alone(config: &Config) -> anyhow::Result<()> {
+        let (group, began) = (group(config)?, Instant::now());
+        loop {
+            let members = ownership::kafka::members(&group).await?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            if began.elapsed() > 2 * group.session {
+                let (name, hosts) = (&group.group, members.join(", "));
+                bail!("brokers are in group {name}, on {hosts}: stop all of them first");
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// A topic whose settings are as they must be, whatever is in it, and the store.
+    pub(super) async fn unjudged(
+        config: &Config,
+    ) -> anyhow::Result<(Arc<dyn Log>, Arc<dyn Store>)> {
+        let kafka = kafka(config)?;
+        let mut findings = kafka::check(&kafka).await?;
+        findings.retain(|of| of.severity == Severity::Refuse && of.check != Check::Beginning);
+        if !findings.is_empty() {
+            let what: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            bail!("topic {} cannot be used: {}", kafka.topic, what.join(" "));
+        }
+        Ok((log(&kafka).await?, checked_store(config).await?))
     }
 
     /// The store, whose tables are as they must be.

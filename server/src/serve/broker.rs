@@ -4,8 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use chappe_broker::{Leadership, LocalBroker, Running, WhenEmpty};
-use chappe_storage::store::Store;
+use chappe_broker::{
+    Leadership, LocalBroker, Running, WhenEmpty,
+    adoption::{self, Adoption},
+};
+use chappe_storage::{log::Log, store::Store};
 use chappe_uplink::{
     About, Broker,
     remote::{Patience, Remote, listen},
@@ -41,6 +44,18 @@ pub(crate) async fn start_alone(
     let settings = settings(config, leadership, "export".to_owned());
     let (_, running) = chappe_broker::start(settings, parts).await?;
     Ok((running, store))
+}
+
+/// Starts a broker that nobody can reach and that leads everything, for an adoption.
+pub(crate) async fn start_adopting(
+    config: &Config,
+    log: Arc<dyn Log>,
+    store: &Arc<dyn Store>,
+    adoption: &Adoption,
+) -> anyhow::Result<(LocalBroker, Running)> {
+    let (parts, leadership) = backends::parts(config, log, Arc::clone(store))?;
+    let settings = settings(config, leadership, "log adopt".to_owned());
+    Ok(adoption::start(settings, parts, adoption).await?)
 }
 
 fn settings(config: &Config, leadership: Leadership, address: String) -> chappe_broker::Config {

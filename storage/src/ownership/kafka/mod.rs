@@ -17,6 +17,7 @@ mod committed;
 mod config;
 mod held;
 mod member;
+mod members;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use tokio::time::timeout;
 use self::committed::Committed;
 pub use self::config::{GroupConfig, JoinError};
 use self::held::Held;
+pub use self::members::{MembersError, members};
 use super::{Changes, CommitError, NOTE_BYTES_MAX, Ownership, Progress};
 
 /// A member of the group. Dropping it leaves the group without waiting for that.
