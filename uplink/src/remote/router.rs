@@ -123,12 +123,7 @@ impl Router {
                     Ok(()) => self.follow_addresses(),
                     Err(_) => return,
                 },
-                Some((node, opened)) = self.heard.recv() => {
-                    if let Some(broker) = self.brokers.get_mut(&node) {
-                        tracing::info!(address = %broker.address, "connected to a broker");
-                        broker.open = Some(opened);
-                    }
-                }
+                Some((node, opened)) = self.heard.recv() => self.take_up(node, opened),
                 wake = poll_fn(|cx| {
                     poll(&mut self.requests, &mut self.brokers, cx, &mut requests, &mut responses)
                 }) => {
@@ -165,6 +160,18 @@ impl Router {
             let keeper = tokio::spawn(keeper.keep_open(node, address, host, self.news.clone()));
             self.brokers.insert(node, BrokerAt { address, open: None, keeper });
         }
+    }
+
+    /// Goes on over a new connection.
+    fn take_up(&mut self, node: Node, opened: Opened) {
+        // The end of the one before may not have been heard yet. It has to be told first: the
+        // broker says the same of itself as before, but knows nothing of what was attached.
+        if self.brokers.get(&node).is_some_and(|broker| broker.open.is_some()) {
+            self.lose(node);
+        }
+        let Some(broker) = self.brokers.get_mut(&node) else { return };
+        tracing::info!(address = %broker.address, "connected to a broker");
+        broker.open = Some(opened);
     }
 
     fn send(&mut self, requests: &mut Vec<Request>) {
@@ -334,3 +341,6 @@ const BATCH: usize = 256;
 const NEWS: usize = 16;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
