@@ -72,13 +72,16 @@ impl Broker for LocalBroker {
         let (responses, from_broker) = pipe(shared.pipe_bytes_max);
         let home = (id % shared.mailboxes.len() as u64) as usize;
         let mut requests = Some(requests);
-        for (driver, mailbox) in shared.mailboxes.iter().enumerate() {
-            let requests = if driver == home { requests.take() } else { None };
+        let drivers = shared.mailboxes.len();
+        // Home first: only who reads a pipe hears its end and tells the others.
+        for driver in (home..drivers).chain(0..home) {
+            let requests = requests.take();
             let mail = Mail::Opened { pipe: PipeId(id), responses: responses.clone(), requests };
             // A driver that is that far behind, or gone, gets no more work: the gateway sees the
             // pipe's end and opens another one.
-            if mailbox.try_send(mail).is_err() {
+            if shared.mailboxes[driver].try_send(mail).is_err() {
                 responses.close();
+                break;
             }
         }
         (to_broker, from_broker)
@@ -101,5 +104,67 @@ impl Shared {
     /// The driver that leads it.
     pub(crate) fn driver_of(&self, request: &Request) -> usize {
         self.partition_of(request).0 as usize % self.mailboxes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRIVERS: usize = 3;
+    /// Of the first pipe.
+    const HOME: usize = 1;
+
+    /// A broker without drivers, whose mailboxes take one thing each.
+    fn broker() -> (LocalBroker, Vec<mpsc::Receiver<Mail>>) {
+        let (mailboxes, mails) = (0..DRIVERS).map(|_| mpsc::channel(1)).unzip();
+        let shared = Shared {
+            partitions: DRIVERS as u32,
+            pipe_bytes_max: 1 << 20,
+            mailboxes,
+            leading: Leading::new(DRIVERS as u32),
+            sealings: Sealings::new(DRIVERS as u32),
+            next_pipe: AtomicU64::new(HOME as u64),
+            address: String::new(),
+            started: Instant::now(),
+            unprojected_bytes_max: 1,
+            unprojected_age_ms_max: 1,
+        };
+        (LocalBroker::new(Arc::new(shared)), mails)
+    }
+
+    /// Fills a driver's mailbox, opens a pipe, and says for each driver whether it was told of the
+    /// pipe, and if so whether it reads it.
+    async fn told_when_full(full: usize) -> Vec<Option<bool>> {
+        let (broker, mails) = broker();
+        assert!(broker.shared.mailboxes[full].try_send(Mail::Seal(0)).is_ok());
+        let (_requests, mut responses) = broker.open();
+        assert!(responses.recv(&mut Vec::new(), 1).await.is_err(), "the gateway hears an end");
+        let told = mails.into_iter().map(|mut mail| match mail.try_recv() {
+            Ok(Mail::Opened { requests, .. }) => Some(requests.is_some()),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    #[tokio::test]
+    async fn a_pipe_whose_home_takes_no_more_is_opened_nowhere() {
+        assert_eq!(told_when_full(HOME).await, [None, None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_another_driver_does_not_take_is_read_to_its_end_by_its_home() {
+        assert_eq!(told_when_full(0).await, [None, Some(true), Some(false)]);
+        assert_eq!(told_when_full(2).await, [None, Some(true), None]);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_all_take_has_one_home() {
+        let (broker, mut mails) = broker();
+        let (_requests, _responses) = broker.open();
+        for (driver, mail) in mails.iter_mut().enumerate() {
+            let Ok(Mail::Opened { requests, .. }) = mail.try_recv() else { panic!("not told") };
+            assert_eq!(requests.is_some(), driver == HOME);
+        }
     }
 }

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     inspect::{Found, Loss, Onward, Plan, inspect},
-    run::{begin, settle, start, wait},
+    run::{Recorded, begin, place, record, settle, start, wait},
 };
 use crate::lineage::{LineageError, LineageRow};
 

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use chappe_partition::{
+    Bounds,
     record::{self, Adopt, Record},
     row::CheckpointRow,
 };
@@ -27,14 +28,12 @@ use crate::{
     start::start_as,
 };
 
-/// Says in the store that it is under way, and makes the log one of the new incarnation. From then
-/// on nobody leads it but by [`start`].
-pub async fn begin(
-    log: &Arc<dyn Log>,
-    store: &Arc<dyn Store>,
-    plan: &Plan,
-) -> Result<(), AdoptError> {
-    let Plan { adoption, begun, row, beginnings, .. } = plan;
+/// Where the `Adopt` of each partition stands.
+pub struct Recorded(BTreeMap<PartitionId, Offset>);
+
+/// Says in the store that it is under way. From then on nobody leads the log but by [`start`].
+pub async fn begin(store: &Arc<dyn Store>, plan: &Plan) -> Result<(), AdoptError> {
+    let Plan { adoption, begun, row, .. } = plan;
     if let (Some(Migration::Adopt(earlier)), None) = (begun, row) {
         // It ended within its last step. The row comes first: at no time does neither say what
         // the log is.
@@ -44,20 +43,31 @@ pub async fn begin(
         migration::end(store, *begun).await?;
     }
     match migration::begin(store, Migration::Adopt(*adoption)).await? {
-        Migration::Adopt(now) if now == *adoption => {}
-        Migration::Import(_) => return Err(LineageError::Importing.into()),
-        Migration::Adopt(_) | Migration::Export(_) => return Err(LineageError::Adopting.into()),
+        Migration::Adopt(now) if now == *adoption => Ok(()),
+        Migration::Import(_) => Err(LineageError::Importing.into()),
+        Migration::Adopt(_) | Migration::Export(_) => Err(LineageError::Adopting.into()),
     }
-    let lineage = adoption.assignment().lineage;
-    lineage::begin(log, &lineage::genesis_of(lineage, adoption.partitions), beginnings).await?;
-    let record = adopt(adoption);
-    let offsets = append(log, &record).await?;
+}
+
+/// Makes every partition of the log one of the new incarnation. Whoever leads is deposed by it.
+pub async fn record(log: &Arc<dyn Log>, plan: &Plan) -> Result<Recorded, AdoptError> {
+    let adoption = &plan.adoption;
+    let genesis = lineage::genesis_of(adoption.assignment().lineage, adoption.partitions);
+    lineage::begin(log, &genesis, &plan.beginnings).await?;
+    Ok(Recorded(append(log, &adopt(adoption)).await?))
+}
+
+/// Writes from where each partition goes on.
+pub async fn place(
+    store: &Arc<dyn Store>,
+    plan: &Plan,
+    recorded: &Recorded,
+) -> Result<(), AdoptError> {
+    let adoption = &plan.adoption;
+    let (incarnation, record) = (adoption.assignment().incarnation, adopt(adoption));
     let rows = plan.found.iter().filter_map(|found| {
-        let at = *offsets.get(&found.partition)?;
-        Some(
-            next(found, adoption, &record, at)?
-                .write(found.partition, adoption.assignment().incarnation),
-        )
+        let at = *recorded.0.get(&found.partition)?;
+        Some(next(found, adoption, &record, at)?.write(found.partition, incarnation))
     });
     Ok(store.write(rows.collect()).await?)
 }
@@ -70,6 +80,9 @@ pub async fn start(
     adoption: &Adoption,
 ) -> Result<(LocalBroker, Running), StartError> {
     let parts = Parts { inboxes: Some(Arc::new(Nobody)), ..parts };
+    // Its checkpoints are waited for.
+    let bounds = Bounds { refresh_ms: 1_000, ..config.bounds };
+    let config = Config { bounds, ..config };
     start_as(config, parts, adoption.assignment()).await
 }
 

@@ -39,7 +39,11 @@ async fn work(args: &Adopt, config: &Config) -> Result<(), Failure> {
         agree()?;
     }
     let work = async {
-        adoption::begin(&log, &store, &plan).await?;
+        adoption::begin(&store, &plan).await?;
+        eprintln!("begun: a server refuses to start until this is done");
+        let recorded = adoption::record(&log, &plan).await?;
+        adoption::place(&store, &plan, &recorded).await?;
+        eprintln!("recorded: the log is of the new incarnation");
         let running = broker::start_adopting(config, log, &store, &plan.adoption).await?;
         let (broker, running) = running;
         let patience = config.broker.wait;
@@ -48,6 +52,7 @@ async fn work(args: &Adopt, config: &Config) -> Result<(), Failure> {
         running.leave().await;
         tokio::task::spawn_blocking(move || running.stop()).await?;
         waited?;
+        eprintln!("stored: nothing in the log waits to be projected");
         adoption::settle(&store, &plan).await?;
         anyhow::Ok(())
     };

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Starts a tool, and kills it as `kill -9` does when it has said this.
-async fn killed_at(place: &Place, line: &str, args: &[&str], paths: &[&Path]) {
+pub(crate) async fn killed_at(place: &Place, line: &str, args: &[&str], paths: &[&Path]) {
     let mut command = place.command(args, paths);
     let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();

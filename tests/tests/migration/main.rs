@@ -2,6 +2,7 @@
 //! same, whatever was killed on the way.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod adoption;
 mod kills;
 mod place;
 mod refusals;

@@ -28,6 +28,13 @@ impl Said {
         self.out
     }
 
+    /// What it said; it wants to be asked otherwise.
+    #[track_caller]
+    pub(crate) fn misused(self) -> String {
+        assert_eq!(self.status, Some(2), "{}\n{}", self.out, self.err);
+        self.out + &self.err
+    }
+
     /// What it said; it refused.
     #[track_caller]
     pub(crate) fn refused(self) -> String {
@@ -72,6 +79,12 @@ impl Place {
         let mut all = place.settings.clone();
         all.extend(settings.map(|(key, value)| (key.to_owned(), value)));
         Self { settings: all, is_clustered: true, ..place }
+    }
+
+    /// Its topic, in a cluster.
+    pub(crate) fn topic(&self) -> &str {
+        let topic = self.settings.iter().find(|(key, _)| key == "log.topic");
+        topic.map_or("", |(_, topic)| topic.trim_matches('\''))
     }
 
     pub(crate) fn data(&self) -> PathBuf {

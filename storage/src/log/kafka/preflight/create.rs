@@ -77,11 +77,16 @@ pub enum CreateError {
         findings: Vec<Finding>,
     },
     /// There is one, which holds something else.
-    #[error("partition {0} of the topic begins with something else")]
+    #[error(
+        "partition {0} of the topic begins with something else: name another topic; if the log was \
+         made anew, see `chappe log adopt`"
+    )]
     Foreign(PartitionId),
     /// The log is in use, and a partition of it is empty. It was lost, and a new beginning would
     /// hide that.
-    #[error("the log is in use, but its partition {0} is empty")]
+    #[error(
+        "the log is in use, but its partition {0} is empty: restore it, or run `chappe log adopt`"
+    )]
     Lost(PartitionId),
     /// Somebody else appended at the same time.
     #[error("somebody else appended to partition {0} at the same time: delete the topic")]
