@@ -119,9 +119,11 @@ pub enum StoreRead {
     Scan(Scan, usize),
     /// What a folded channel name holds.
     Name(String),
-    /// The partition's checkpoint; the copy of it that was noted elsewhere, if the store does not
-    /// answer.
-    Checkpoint,
+    /// The partition's checkpoint.
+    Checkpoint {
+        /// If the store does not answer, the copy of it that was noted elsewhere will do.
+        or_noted: bool,
+    },
 }
 
 /// What a read of the store found.

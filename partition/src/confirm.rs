@@ -244,6 +244,9 @@ impl Partition {
         self.freeing = Default::default();
         self.expiry.interrupt();
         self.projection.interrupt();
+        if self.noted.take().is_some() {
+            self.projection.reset(); // nothing of it may reach the store
+        }
         self.relay.stop();
         self.hot.clear();
         self.nonces = 0;

@@ -50,7 +50,8 @@ impl Partition {
         // A partition's last record is never trimmed: a takeover recognises the log by it. An idle
         // one follows it up now and then, or it would keep everybody else's records, too.
         let refresh = self.lead.appended_ms.saturating_add(self.config.bounds.refresh_ms);
-        let wanted = self.heard || self.parked > 0 || !self.answers.is_empty();
+        let wanted =
+            self.noted.is_some() || self.heard || self.parked > 0 || !self.answers.is_empty();
         let beat_ms = self.lease.beat_ms().filter(|_| wanted);
         let due = beat_ms.map_or(refresh, |beat_ms| refresh.min(self.lead.appended_ms + beat_ms));
         Some(due.max(self.lead.beat_again_ms))

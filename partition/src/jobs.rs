@@ -18,6 +18,8 @@ pub(crate) enum Job {
     Log,
     /// The checkpoint, to take over from.
     Checkpoint,
+    /// The store's checkpoint, for a leadership that rests on a noted one.
+    Noted,
     /// A channel's state.
     Load(ChannelId),
     /// A row that a session's command needs.

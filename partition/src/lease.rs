@@ -40,6 +40,11 @@ impl Lease {
         self.proof_ms = self.proof_ms.max(Some(handed_over_ms));
     }
 
+    /// When the newest confirmed append was handed over.
+    pub(crate) const fn proof(&self) -> Option<u64> {
+        self.proof_ms
+    }
+
     /// Another may lead: nothing is shown any more.
     pub(crate) fn release(&mut self) {
         self.released = true;

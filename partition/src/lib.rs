@@ -31,6 +31,7 @@ mod lease;
 mod load;
 mod names;
 mod nonces;
+mod noted;
 mod order;
 mod partition;
 pub mod project;

@@ -20,6 +20,7 @@ use crate::{
     jobs::Jobs,
     lease::Lease,
     names::Freeing,
+    noted::Noted,
     order::Order,
     projection::Projection,
     record::Lineage,
@@ -39,6 +40,12 @@ pub struct Partition {
     pub(crate) config: Config,
     pub(crate) phase: Phase,
     pub(crate) assignment: Option<Assignment>,
+    /// Set while the leadership rests on a noted checkpoint alone.
+    pub(crate) noted: Option<Noted>,
+    /// Whether a takeover may go on from a noted checkpoint: not after one that did not fit.
+    pub(crate) trusts_notes: bool,
+    /// Since when the log seems to end too early.
+    pub(crate) behind_since_ms: Option<u64>,
     /// Counts claims of this process, so that what was appended under an earlier one is told
     /// apart.
     pub(crate) term: u64,
@@ -127,6 +134,9 @@ impl Partition {
         Self {
             phase: Phase::Idle,
             assignment: None,
+            noted: None,
+            trusts_notes: true,
+            behind_since_ms: None,
             term: 0,
             count: Count::new(Lineage(0), chappe_protocol::Incarnation(0)),
             lead: Lead::default(),
@@ -235,7 +245,12 @@ impl Partition {
     }
 
     /// The bytes of confirmed facts that the store lacks, and when the oldest was confirmed.
+    ///
+    /// None for one that stopped for good: what it lacks must not stop the others.
     pub fn unprojected(&self) -> (usize, Option<u64>) {
+        if matches!(self.phase, Phase::Halted(_)) {
+            return (0, None);
+        }
         self.projection.backlog()
     }
 

@@ -33,6 +33,7 @@ impl Partition {
         let found = found.ok();
         match job {
             Job::Checkpoint => self.checkpoint_found(now, found),
+            Job::Noted => self.noted_compared(now, found),
             Job::Load(channel) => self.load_found(now, token, channel, found),
             Job::Row(channel, session, key) => self.row_found(now, channel, session, key, found),
             Job::Name(job) => self.name_found(now, job, found),

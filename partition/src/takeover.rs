@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use chappe_protocol::Incarnation;
+use chappe_protocol::{Incarnation, PartitionId};
 use chappe_storage::{
     log::{AppendError, Bounds, Entry, Offset, ReadError},
-    store::Key,
+    store::{Key, Row},
 };
 use chappe_uplink::Generation;
 
@@ -21,6 +21,7 @@ use crate::{
     count::{Count, Verdict},
     halt::{Halt, Poison},
     jobs::Job,
+    noted::Noted,
     partition::{Partition, Phase},
     projection::Step,
     record::{Claim, Fact, Record, decode},
@@ -104,12 +105,11 @@ impl Partition {
         let key = Key::Checkpoint(self.config.id);
         match found {
             Some(StoreFound::Checkpoint(row)) => {
-                let row = row.map(|row| StampedRow::decode(&key, &row).map(|row| row.value));
-                asking.checkpoint = match row.transpose() {
-                    Ok(None) => Some(None),
-                    Ok(Some(RowValue::Checkpoint(row))) => Some(Some(row)),
-                    _ => return self.halt_by(now, Halt::Store("the checkpoint".to_owned())),
-                };
+                match checkpoint_in(self.config.id, row) {
+                    Ok(row) => asking.checkpoint = Some(row),
+                    Err(halt) => return self.halt_by(now, halt),
+                }
+                self.trusts_notes = true;
             }
             // An older one means a longer replay, and no other rows: equal stamps, equal bytes.
             Some(StoreFound::Noted(bytes)) => {
@@ -175,6 +175,7 @@ impl Partition {
             }
             _ => {}
         }
+        self.compare_noted(now);
     }
 
     /// Whether a deposed leader may be assigned again: its back-off is over. (In a cluster the
@@ -190,7 +191,10 @@ impl Partition {
             // After that, in a cluster, it is for the driver to assign it.
             Phase::Deposed { again_ms } => Some(*again_ms)
                 .filter(|at| self.config.leadership == Leadership::Lock || *at > now.boot_ms),
-            Phase::Leading | Phase::HandingOver { .. } => self.flight.read_again_ms,
+            Phase::Leading | Phase::HandingOver { .. } => {
+                let noted = self.noted.as_ref().and_then(Noted::due);
+                [self.flight.read_again_ms, noted].into_iter().flatten().min()
+            }
             _ => None,
         }
     }
@@ -201,8 +205,18 @@ impl Partition {
         let token = self.jobs.begin(Job::Log);
         self.actions.push_back(Action::ReadBounds { token });
         let token = self.jobs.begin(Job::Checkpoint);
-        let read = StoreRead::Checkpoint;
+        let read = StoreRead::Checkpoint { or_noted: self.trusts_notes };
         self.actions.push_back(Action::ReadStore { token, read });
+    }
+
+    /// Whether a log that seems truncated may only seem so: a node of the log that is cut off from
+    /// the others goes on telling an end that has long been passed. Not where there is one node.
+    fn may_be_behind(&mut self, now: Now, halt: &Halt) -> bool {
+        if self.config.leadership == Leadership::Lock || !matches!(halt, Halt::Truncated { .. }) {
+            return false;
+        }
+        let since = *self.behind_since_ms.get_or_insert(now.boot_ms);
+        now.boot_ms < since + BEHIND_MS
     }
 
     fn ask_later(&mut self, now: Now) {
@@ -230,14 +244,21 @@ impl Partition {
         let is_older = |row: &CheckpointRow| {
             self.assignment.is_some_and(|it| row.incarnation < it.incarnation)
         };
-        if is_copy && found.as_ref().is_some_and(is_older) {
+        let checked = self.check(found.as_ref(), bounds);
+        if is_copy && (checked.is_err() || found.as_ref().is_some_and(is_older)) {
+            self.trusts_notes = false;
             return self.ask_later(now);
         }
-        if let Err(halt) = self.check(found.as_ref(), bounds) {
-            return if is_copy { self.ask_later(now) } else { self.halt_by(now, halt) };
+        if let Err(halt) = checked {
+            if self.may_be_behind(now, &halt) {
+                return self.ask_later(now);
+            }
+            return self.halt_by(now, halt);
         }
+        self.behind_since_ms = None;
         let checkpoint = found;
         let Some(epoch) = epoch else { return self.claim(now) };
+        self.noted = checkpoint.filter(|_| is_copy).map(Noted::new);
         let replay = match checkpoint {
             None => Replay { next: Offset(0), epoch, crc: None, again_ms: None },
             Some(row) => {
@@ -412,5 +433,21 @@ impl Partition {
         self.phase = Phase::Leading;
         self.actions.push_back(Action::Leads(Some(generation)));
         self.read_outbox();
+        self.compare_noted(now);
     }
 }
+
+/// The checkpoint in a row of the store.
+pub(crate) fn checkpoint_in(
+    partition: PartitionId,
+    row: Option<Row>,
+) -> Result<Option<CheckpointRow>, Halt> {
+    let Some(row) = row else { return Ok(None) };
+    match StampedRow::decode(&Key::Checkpoint(partition), &row) {
+        Ok(StampedRow { value: RowValue::Checkpoint(row), .. }) => Ok(Some(row)),
+        _ => Err(Halt::Store("the checkpoint".to_owned())),
+    }
+}
+
+/// So long a log may seem to end before what was confirmed.
+const BEHIND_MS: u64 = 30_000;

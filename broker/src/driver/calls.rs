@@ -3,7 +3,7 @@
 use std::{future::Future, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chappe_partition::{StoreFound, StoreRead};
+use chappe_partition::{Action, StoreFound, StoreRead};
 use chappe_protocol::{ChannelId, PartitionId, Rev};
 use chappe_storage::{
     log::{Log, Offset, ReadError},
@@ -58,30 +58,50 @@ impl Calls {
         });
     }
 
-    /// Reads a partition's checkpoint, and takes `noted` for it if the store does not answer soon.
+    /// Reads a partition's checkpoint, and takes a noted one for it if the store does not answer
+    /// soon and `noted` gives one.
     pub(super) fn read_checkpoint(
         &self,
         partition: PartitionId,
         token: u64,
-        noted: impl Future<Output = Bytes> + 'static,
+        noted: impl Future<Output = Option<Bytes>> + 'static,
     ) {
         let (store, inbox) = (Arc::clone(&self.store), self.inbox.clone());
         // Not among the calls that are counted: those that wait for a store that is down must not
         // hold up the one that does without it.
         spawn_local(async move {
-            let mut reading = pin!(timeout(TIMEOUT, store.get(Key::Checkpoint(partition))));
-            let soon = timeout(STORE_PATIENCE, &mut reading).await;
-            let found = match soon {
-                Ok(Ok(Ok(row))) => Ok(StoreFound::Checkpoint(row)),
-                Ok(Ok(Err(error @ StoreError::Damaged(_)))) => Err(error),
-                Ok(_) => Ok(StoreFound::Noted(noted.await)),
+            let reading = async {
+                let read = timeout(TIMEOUT, store.get(Key::Checkpoint(partition))).await;
+                read.unwrap_or_else(|_| late_store()).map(StoreFound::Checkpoint)
+            };
+            let mut reading = pin!(reading);
+            let found = match timeout(STORE_PATIENCE, &mut reading).await {
+                Ok(found @ (Ok(_) | Err(StoreError::Damaged(_)))) => found,
+                Ok(Err(error)) => noted.await.map(StoreFound::Noted).ok_or(error),
                 Err(_) => select! {
-                    noted = noted => Ok(StoreFound::Noted(noted)),
-                    Ok(Ok(row)) = &mut reading => Ok(StoreFound::Checkpoint(row)),
+                    Some(noted) = noted => Ok(StoreFound::Noted(noted)),
+                    found = &mut reading => found,
                 },
             };
             inbox.push(Input::Found(partition, token, found));
         });
+    }
+
+    /// Answers a call of the store that may not be made now; gives any other action back.
+    pub(super) fn without_store(&self, id: PartitionId, action: Action) -> Option<Action> {
+        fn no<T>() -> Result<T, StoreError> {
+            Err(StoreError::Unavailable("it was not compared with the log yet".to_owned()))
+        }
+        self.inbox.push(match action {
+            Action::ReadStore { read: StoreRead::Checkpoint { .. }, .. } => return Some(action),
+            Action::ReadStore { token, .. } => Input::Found(id, token, no()),
+            Action::ClaimName { token, .. } => Input::NameClaimed(id, token, no()),
+            Action::WriteStore { token, .. }
+            | Action::ReleaseName { token, .. }
+            | Action::ExpireEvents { token, .. } => Input::Written(id, token, no()),
+            _ => return Some(action),
+        });
+        None
     }
 
     pub(super) fn read_store(&self, partition: PartitionId, token: u64, read: StoreRead) {
@@ -92,8 +112,7 @@ impl Calls {
                     StoreRead::Scan(scan, limit) => {
                         store.scan(scan, limit).await.map(StoreFound::Scanned)
                     }
-                    // Comes by `read_checkpoint`.
-                    StoreRead::Checkpoint => {
+                    StoreRead::Checkpoint { .. } => {
                         let row = store.get(Key::Checkpoint(partition)).await;
                         row.map(StoreFound::Checkpoint)
                     }
@@ -165,10 +184,13 @@ impl Calls {
             // Never closed, so a permit always comes.
             let _permit = permits.acquire().await;
             let outcome = timeout(TIMEOUT, call(store)).await;
-            let late = || Err(StoreError::Unavailable("no answer in 10 s".to_owned()));
-            inbox.push(input(outcome.unwrap_or_else(|_| late())));
+            inbox.push(input(outcome.unwrap_or_else(|_| late_store())));
         });
     }
+}
+
+fn late_store<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable("no answer in 10 s".to_owned()))
 }
 
 async fn log_answer<T>(call: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {

@@ -275,6 +275,14 @@ impl Driver {
 
     fn carry_out(&mut self, index: usize, action: Action) {
         let id = self.partitions[index].id();
+        let action = if self.partitions[index].may_use_store() {
+            action
+        } else {
+            match self.calls.without_store(id, action) {
+                Some(action) => action,
+                None => return,
+            }
+        };
         match action {
             Action::Append { token, record } => {
                 let taken = self.appender.append(id, token, record);
@@ -283,7 +291,7 @@ impl Driver {
             Action::ReadBounds { token } => self.calls.read_bounds(id, token),
             Action::ReadLog { token, from, until } => self.calls.read_log(id, token, from, until),
             Action::Trim { below } => self.calls.trim(id, below),
-            Action::ReadStore { token, read: StoreRead::Checkpoint } => {
+            Action::ReadStore { token, read: StoreRead::Checkpoint { or_noted: true } } => {
                 self.calls.read_checkpoint(id, token, self.owned.noted(id));
             }
             Action::ReadStore { token, read } => self.calls.read_store(id, token, read),
@@ -310,6 +318,11 @@ impl Driver {
             Action::HandedOver => {
                 self.owned.release(id);
                 self.handed_over += 1;
+                // Taken away and given back before it was handed over.
+                if self.owned.holds(id) {
+                    let assignment = self.owned.assignment;
+                    self.partitions[index].handle_assigned(now(), assignment);
+                }
             }
             Action::Halted(halt) => {
                 metrics::counter!("chappe_broker_halted_partitions_total").increment(1);

@@ -15,10 +15,7 @@ use chappe_storage::{
     log::Offset,
     ownership::{CommitError, Ownership, Progress},
 };
-use tokio::{
-    task::spawn_local,
-    time::{sleep, timeout},
-};
+use tokio::{task::spawn_local, time::timeout};
 
 use super::inbox::{Inbox, Input};
 
@@ -26,8 +23,6 @@ use super::inbox::{Inbox, Input};
 const COMMIT_EVERY_MS: u64 = 1_000;
 /// A commit without an answer by then is given up.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause before a noted checkpoint is looked for again.
-const NOTED_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Owned {
     ownership: Arc<dyn Ownership>,
@@ -45,6 +40,8 @@ pub(super) struct Owned {
 struct Commits {
     told: Option<Offset>,
     under_way: bool,
+    /// What is under way was begun after a deposition.
+    proves: bool,
 }
 
 impl Owned {
@@ -65,6 +62,11 @@ impl Owned {
 
     pub(super) fn lose(&mut self, partition: PartitionId) {
         self.partitions.remove(&partition);
+    }
+
+    /// Whether a partition is this process's to lead.
+    pub(super) fn holds(&self, partition: PartitionId) -> bool {
+        self.partitions.contains(&partition)
     }
 
     /// A partition is handed over.
@@ -93,7 +95,7 @@ impl Owned {
             if commits.under_way || !(is_news || proves) {
                 continue;
             }
-            commits.under_way = true;
+            (commits.under_way, commits.proves) = (true, proves);
             let id = partition.id();
             let noted = partition.checkpoint_noted().map(|row| BASE64.encode(row));
             let progress = checkpoint.zip(noted).map(|(offset, note)| Progress { offset, note });
@@ -106,21 +108,19 @@ impl Owned {
         }
     }
 
-    /// The checkpoint that was told last of a partition, whoever told it; waits if there is none.
-    pub(super) fn noted(&self, partition: PartitionId) -> impl Future<Output = Bytes> + use<> {
+    /// The checkpoint that was told last of a partition, whoever told it.
+    pub(super) fn noted(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Option<Bytes>> + use<> {
         let ownership = Arc::clone(&self.ownership);
         async move {
-            loop {
-                match ownership.committed(partition).await {
-                    Ok(Some(Progress { note, .. })) if !note.is_empty() => {
-                        if let Ok(row) = BASE64.decode(note) {
-                            return row.into();
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => tracing::debug!(%partition, %error, "no noted checkpoint"),
+            match timeout(TIMEOUT, ownership.committed(partition)).await.ok()? {
+                Ok(told) => told.and_then(|told| BASE64.decode(told.note).ok()).map(Bytes::from),
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "no noted checkpoint");
+                    None
                 }
-                sleep(NOTED_AGAIN).await;
             }
         }
     }
@@ -136,7 +136,7 @@ impl Owned {
         match outcome {
             Ok(offset) => {
                 commits.told = Some(offset);
-                true
+                commits.proves
             }
             Err(error) => {
                 tracing::debug!(%partition, %error, "a checkpoint was not told; it will be later");

@@ -4,7 +4,7 @@ use chappe_protocol::PartitionId;
 use chappe_uplink::{Command, Request, Response};
 
 use super::{Flying, StoreCall, World};
-use crate::action::{Action, Outcome, PipeId};
+use crate::action::{Action, Outcome, PipeId, StoreRead};
 
 impl World {
     pub(super) fn act(&mut self, node: usize) -> bool {
@@ -96,6 +96,10 @@ impl World {
             return false;
         };
         let core = &mut self.nodes[node].cores[partition.0 as usize];
+        let may = core.may_use_store()
+            || matches!(call, StoreCall::Read(_, StoreRead::Checkpoint { .. }));
+        let was_down = self.store.down;
+        self.store.down |= !may;
         match call {
             StoreCall::Read(token, read) => {
                 core.handle_found(now, token, self.store.read(partition, read));
@@ -113,6 +117,7 @@ impl World {
                 core.handle_written(now, token, self.store.release(&name, &value));
             }
         }
+        self.store.down = was_down;
         self.act(node);
         true
     }

@@ -60,7 +60,8 @@ impl SimStore {
 
     pub(super) fn read(&self, of: PartitionId, read: StoreRead) -> Result<StoreFound, StoreError> {
         if self.down {
-            let noted = self.noted.get(&of).filter(|_| read == StoreRead::Checkpoint);
+            let noted =
+                self.noted.get(&of).filter(|_| read == StoreRead::Checkpoint { or_noted: true });
             return noted.map_or_else(down, |noted| Ok(StoreFound::Noted(noted.clone())));
         }
         Ok(match read {
@@ -69,7 +70,7 @@ impl SimStore {
             }
             StoreRead::Scan(scan, limit) => StoreFound::Scanned(self.scan(scan, limit)),
             StoreRead::Name(name) => StoreFound::Name(self.names.get(&name).cloned()),
-            StoreRead::Checkpoint => {
+            StoreRead::Checkpoint { .. } => {
                 StoreFound::Checkpoint(self.rows.get(&Key::Checkpoint(of)).cloned())
             }
         })

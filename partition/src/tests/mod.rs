@@ -11,6 +11,7 @@ mod jumps;
 mod leases;
 mod loading;
 mod nonces;
+mod noted;
 mod projection;
 mod reads;
 mod relaying;

@@ -208,43 +208,6 @@ fn a_store_and_a_log_that_do_not_answer_only_delay_a_takeover() {
 }
 
 #[test]
-fn without_the_store_a_takeover_goes_on_from_a_noted_checkpoint() {
-    let mut world = stopped();
-    let noted = world.core(0).checkpoint_noted().unwrap();
-    let rows = world.store.rows().len();
-    world.store.down = true;
-    world.restart(0);
-    world.pass(500);
-    assert_eq!(world.core(0).standing(), Standing::TakingOver, "nothing is noted yet");
-    world.store.noted.insert(PartitionId(0), noted.clone());
-    world.pass(1_000);
-    assert_eq!(world.core(0).standing(), Standing::Leading);
-    assert_eq!(world.core(0).checkpoint_noted(), Some(noted), "it stands where it stood");
-    world.store.down = false;
-    world.pass(5_000);
-    assert!(world.store.rows().len() > rows, "what the store lacked is projected");
-    assert_eq!(world.core(0).unprojected().0, 0);
-}
-
-#[test]
-fn a_noted_checkpoint_that_does_not_fit_waits_for_the_stores() {
-    let mut world = stopped();
-    let key = Key::Checkpoint(PartitionId(0));
-    let Some(RowValue::Checkpoint(row)) = world.store.value(&key) else { panic!("none") };
-    let foreign = crate::row::CheckpointRow { lineage: Lineage(8), ..row };
-    for noted in [RowValue::Checkpoint(foreign).encode(), Bytes::from_static(b"what")] {
-        world.store.down = true;
-        world.store.noted.insert(PartitionId(0), noted);
-        world.restart(0);
-        world.pass(1_000);
-        assert_eq!(world.core(0).standing(), Standing::TakingOver);
-        world.store.down = false;
-        world.pass(1_000);
-        assert_eq!(world.core(0).standing(), Standing::Leading);
-    }
-}
-
-#[test]
 fn requests_wait_for_a_takeover_and_are_asked_again_when_it_lasts_too_long() {
     let mut world = stopped();
     world.logs[0].down = true;
