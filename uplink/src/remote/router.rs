@@ -1,10 +1,11 @@
 //! The gateway's side: one pipe to the gateway, a connection to each broker.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::poll_fn,
     io,
     net::SocketAddr,
+    ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -62,8 +63,9 @@ impl Broker for Remote {
             addresses: self.addresses.clone(),
             keeper: Arc::clone(&self.keeper),
             routes: Routes::default(),
-            brokers: HashMap::new(),
+            brokers: BTreeMap::new(),
             next_node: 0,
+            turn: Turn::default(),
             requests,
             responses,
             news,
@@ -80,8 +82,9 @@ struct Router {
     addresses: watch::Receiver<Addresses>,
     keeper: Arc<Keeper>,
     routes: Routes,
-    brokers: HashMap<Node, BrokerAt>,
+    brokers: BTreeMap<Node, BrokerAt>,
     next_node: Node,
+    turn: Turn,
     requests: Receiver<Request>,
     responses: Sender<Response>,
     news: mpsc::Sender<(Node, Opened)>,
@@ -100,6 +103,15 @@ struct BrokerAt {
 struct Opened {
     requests: Sender<Request>,
     responses: Receiver<Response>,
+}
+
+/// Whose turn it was. Every other one is the gateway's, the rest go around among the brokers:
+/// none that always has something keeps the others waiting.
+#[derive(Debug, Default)]
+struct Turn {
+    was_gateways: bool,
+    /// The broker that had the last one of theirs.
+    broker: Node,
 }
 
 /// What a router wakes for.
@@ -125,7 +137,8 @@ impl Router {
                 },
                 Some((node, opened)) = self.heard.recv() => self.take_up(node, opened),
                 wake = poll_fn(|cx| {
-                    poll(&mut self.requests, &mut self.brokers, cx, &mut requests, &mut responses)
+                    let (turn, from_gateway) = (&mut self.turn, &mut self.requests);
+                    poll(turn, from_gateway, &mut self.brokers, cx, &mut requests, &mut responses)
                 }) => {
                     match wake {
                         Wake::Requests => self.send(&mut requests),
@@ -224,27 +237,42 @@ impl Drop for BrokerAt {
     }
 }
 
-/// Looks at the gateway's pipe and at each broker's.
+/// Looks at the gateway's pipe and at each broker's, and takes from the first that has something,
+/// beginning with the one whose turn it is.
 fn poll(
+    turn: &mut Turn,
     from_gateway: &mut Receiver<Request>,
-    brokers: &mut HashMap<Node, BrokerAt>,
+    brokers: &mut BTreeMap<Node, BrokerAt>,
     cx: &mut Context<'_>,
     requests: &mut Vec<Request>,
     responses: &mut Vec<Response>,
 ) -> Poll<Wake> {
-    for (node, broker) in brokers {
-        let Some(open) = &mut broker.open else { continue };
-        match open.responses.poll_recv(cx, responses, BATCH) {
-            Poll::Ready(Ok(())) => return Poll::Ready(Wake::Broker(*node, true)),
-            Poll::Ready(Err(_)) => return Poll::Ready(Wake::Broker(*node, false)),
-            Poll::Pending => {}
+    let is_gateways = !turn.was_gateways;
+    turn.was_gateways = true;
+    if is_gateways && let Poll::Ready(wake) = poll_gateway(from_gateway, cx, requests) {
+        return Poll::Ready(wake);
+    }
+    let behind = (Excluded(turn.broker), Unbounded);
+    for range in [behind, (Unbounded, Included(turn.broker))] {
+        for (node, broker) in brokers.range_mut(range) {
+            let Some(open) = &mut broker.open else { continue };
+            let Poll::Ready(taken) = open.responses.poll_recv(cx, responses, BATCH) else {
+                continue;
+            };
+            *turn = Turn { was_gateways: false, broker: *node };
+            return Poll::Ready(Wake::Broker(*node, taken.is_ok()));
         }
     }
-    match from_gateway.poll_recv(cx, requests, BATCH) {
-        Poll::Ready(Ok(())) => Poll::Ready(Wake::Requests),
-        Poll::Ready(Err(_)) => Poll::Ready(Wake::End),
-        Poll::Pending => Poll::Pending,
-    }
+    if is_gateways { Poll::Pending } else { poll_gateway(from_gateway, cx, requests) }
+}
+
+fn poll_gateway(
+    from_gateway: &mut Receiver<Request>,
+    cx: &mut Context<'_>,
+    requests: &mut Vec<Request>,
+) -> Poll<Wake> {
+    let taken = from_gateway.poll_recv(cx, requests, BATCH);
+    taken.map(|taken| if taken.is_ok() { Wake::Requests } else { Wake::End })
 }
 
 /// Keeps connections to brokers open.

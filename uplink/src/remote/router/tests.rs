@@ -81,6 +81,7 @@ fn run(opened: Vec<Opened>) -> Played {
         routes: Routes::default(),
         brokers: brokers(opened),
         next_node: 0,
+        turn: Turn::default(),
         requests: from_gateway,
         responses: to_gateway,
         news: news.clone(),
@@ -92,7 +93,7 @@ fn run(opened: Vec<Opened>) -> Played {
 }
 
 /// Brokers whose connections nobody keeps open.
-fn brokers(opened: Vec<Opened>) -> HashMap<Node, BrokerAt> {
+fn brokers(opened: Vec<Opened>) -> BTreeMap<Node, BrokerAt> {
     let opened = opened.into_iter().enumerate();
     let at = opened.map(|(node, opened)| {
         let keeper = tokio::spawn(pending());
@@ -141,4 +142,43 @@ async fn a_connection_that_replaces_one_whose_end_was_not_heard_begins_anew() {
     assert_eq!(gateway.hear().await, "1 led", "so that the gateway attaches again");
     assert!(gateway.requests.send(attach(2), 1).is_ok());
     assert_eq!(new.asked().await, 2);
+}
+
+/// Whose turn each is, of three brokers and a gateway of which some always have something.
+async fn turns(gateway_has: bool, brokers_have: [bool; 3], count: usize) -> String {
+    let (to_router, mut from_gateway) = pipe(1 << 20);
+    let (connected, opened): (Vec<_>, Vec<_>) = (0..3).map(|_| connection()).unzip();
+    let (mut turn, mut brokers) = (Turn::default(), brokers(opened));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut all = String::new();
+    for _ in 0..count {
+        if gateway_has {
+            assert!(to_router.send(attach(1), 1).is_ok());
+        }
+        for (broker, _) in connected.iter().zip(brokers_have).filter(|(_, has)| *has) {
+            broker.say(leading());
+        }
+        let (mut requests, mut responses) = (Vec::new(), Vec::new());
+        let (cx, requests, responses) = (&mut cx, &mut requests, &mut responses);
+        match poll(&mut turn, &mut from_gateway, &mut brokers, cx, requests, responses) {
+            Poll::Ready(Wake::Requests) => all.push('g'),
+            Poll::Ready(Wake::Broker(node, true)) => all += &node.to_string(),
+            _ => all.push('-'),
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn nobody_who_always_has_something_keeps_the_others_waiting() {
+    assert_eq!(turns(true, [true, true, true], 8).await, "g1g2g0g1");
+    assert_eq!(turns(false, [true, true, true], 6).await, "120120");
+    assert_eq!(turns(true, [false, false, true], 6).await, "g2g2g2");
+}
+
+#[tokio::test]
+async fn who_has_something_alone_has_every_turn() {
+    assert_eq!(turns(true, [false; 3], 3).await, "ggg");
+    assert_eq!(turns(false, [false, true, false], 3).await, "111");
+    assert_eq!(turns(false, [false; 3], 3).await, "---");
 }
