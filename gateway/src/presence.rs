@@ -53,7 +53,11 @@ async fn tell(
         let of = |here: bool| -> Vec<UserId> {
             part.iter().filter(|(_, is)| *is == here).map(|(user, _)| *user).collect()
         };
-        presence.update(gateway, &of(true), &of(false)).await?;
+        if let Err(error) = presence.update(gateway, &of(true), &of(false)).await {
+            // Who left would stay online as long as the lease is held: nobody else remembers him.
+            gate.return_changed(&changed);
+            return Err(error);
+        }
     }
     Ok(true)
 }
@@ -81,11 +85,22 @@ mod tests {
         users: Mutex<std::collections::BTreeSet<UserId>>,
         renewed: Mutex<u32>,
         loses: Mutex<bool>,
+        fails_to_renew: Mutex<bool>,
+        fails_to_update: Mutex<bool>,
+    }
+
+    /// Fails once if it was told to.
+    fn fail_once(fails: &Mutex<bool>) -> Result<(), PresenceError> {
+        match std::mem::take(&mut *fails.lock().unwrap()) {
+            true => Err(PresenceError("no answer".to_owned())),
+            false => Ok(()),
+        }
     }
 
     #[async_trait::async_trait]
     impl Presence for Told {
         async fn renew(&self, _: GatewayId, _: Duration) -> Result<bool, PresenceError> {
+            fail_once(&self.fails_to_renew)?;
             let first = std::mem::replace(&mut *self.renewed.lock().unwrap(), 1) == 0;
             if std::mem::take(&mut *self.loses.lock().unwrap()) {
                 self.users.lock().unwrap().clear();
@@ -100,6 +115,7 @@ mod tests {
             entered: &[UserId],
             left: &[UserId],
         ) -> Result<(), PresenceError> {
+            fail_once(&self.fails_to_update)?;
             let mut users = self.users.lock().unwrap();
             users.extend(entered);
             users.retain(|user| !left.contains(user));
@@ -142,5 +158,33 @@ mod tests {
         *told.loses.lock().unwrap() = true;
         tokio::time::sleep(Duration::from_secs(7)).await;
         assert_eq!(users(), [bob]);
+    }
+
+    /// Ada and Bob are here and told of; then Ada leaves, while a call fails once.
+    async fn online_after_ada_left(fails: impl Fn(&Told) -> &Mutex<bool>) -> Vec<UserId> {
+        let gate = Arc::new(Gate::new(Limits::default()));
+        let told = Arc::new(Told::default());
+        let (ada, bob) = (UserId::new(1), UserId::new(2));
+        assert!(gate.sign_in(ada, 0) && gate.sign_in(bob, 0));
+        let (gate_too, told_too) = (Arc::clone(&gate), Arc::clone(&told));
+        tokio::spawn(async move { keep(GatewayId(1), &gate_too, told_too).await });
+        let users = || told.users.lock().unwrap().iter().copied().collect::<Vec<_>>();
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
+        assert_eq!(users(), [ada, bob]);
+        *fails(&told).lock().unwrap() = true;
+        gate.sign_out(ada);
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(!*fails(&told).lock().unwrap(), "the call was made");
+        users()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_left_while_an_update_failed_is_taken_out_by_the_next() {
+        assert_eq!(online_after_ada_left(|told| &told.fails_to_update).await, [UserId::new(2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_left_while_a_renewal_failed_is_taken_out_by_the_next_update() {
+        assert_eq!(online_after_ada_left(|told| &told.fails_to_renew).await, [UserId::new(2)]);
     }
 }

@@ -159,17 +159,22 @@ impl Gate {
         }
     }
 
-    /// Takes the users who came or went since the last call, each with whether he is here now.
-    /// The first call gives all who are here.
+    /// Takes the users who came or went since the last call, each with whether he is here now, and
+    /// with `all` those who are here beside them. The first call gives all who are here.
     pub(crate) fn take_changed(&self, all: bool) -> Vec<(UserId, bool)> {
         let mut users = lock(&self.users);
-        let changed = std::mem::take(&mut users.changed);
+        let mut changed = std::mem::take(&mut users.changed);
         if !std::mem::replace(&mut users.presence, true) || all {
             let here = users.using.iter().filter(|(_, used)| used.connections > 0);
-            return here.map(|(user, _)| (*user, true)).collect();
+            changed.extend(here.map(|(user, _)| *user));
         }
         let here = |user: &UserId| users.using.get(user).is_some_and(|used| used.connections > 0);
         changed.into_iter().map(|user| (user, here(&user))).collect()
+    }
+
+    /// Gives back what was taken and could not be told: the next call takes it again.
+    pub(crate) fn return_changed(&self, taken: &[(UserId, bool)]) {
+        lock(&self.users).changed.extend(taken.iter().map(|(user, _)| *user));
     }
 
     /// Charges a command to all who may ask too much. Says how long to wait if one of them did.
