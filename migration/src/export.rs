@@ -35,6 +35,12 @@ pub enum ExportError {
         /// The one that is under way.
         this: ExportId,
     },
+    /// Somebody gave it up meanwhile: the rows that were read may be of different times.
+    #[error(
+        "export {0} was given up while it ran, by `chappe export --abort`: the folder holds no \
+         whole export; begin again with an empty one"
+    )]
+    GivenUp(ExportId),
     /// The store is not sealed.
     #[error("partition {0} is not sealed")]
     NotSealed(PartitionId),
@@ -91,10 +97,25 @@ impl Exporter {
         };
         while position.next != Next::Sums {
             self.write_file(&mut position).await?;
+            self.check_under_way(this).await?;
             self.folder.write(PROGRESS, &position)?;
             report(Progress::Exported { file: position.files, rows: position.rows });
         }
-        self.sum_up(position, report)
+        let manifest = self.sum_up(position, report)?;
+        // Behind the last page: all that was read before was sealed when it was read.
+        self.check_under_way(this).await?;
+        self.folder.write(MANIFEST, &manifest)?;
+        self.folder.remove(PROGRESS)?;
+        Ok(manifest)
+    }
+
+    /// Refuses to go on with an export that was given up, from another host perhaps, where no lock
+    /// of ours is seen.
+    async fn check_under_way(&self, this: ExportId) -> Result<(), ExportError> {
+        match migration::begun(&self.store).await? {
+            Some(Migration::Export(export)) if export == this => Ok(()),
+            _ => Err(ExportError::GivenUp(this)),
+        }
     }
 
     /// What the store says of its log.
@@ -193,7 +214,7 @@ impl Exporter {
             report(Progress::Checked { file, files });
         }
         let sum = sums.finish(&self.folder.join(DIGESTS))?;
-        let manifest = Manifest {
+        Ok(Manifest {
             format: FORMAT,
             export,
             source,
@@ -203,10 +224,7 @@ impl Exporter {
             names_rows: sum.names.rows,
             names_digest: format!("{:032x}", sum.names.sum),
             digests_sha256: sum.sha256,
-        };
-        self.folder.write(MANIFEST, &manifest)?;
-        self.folder.remove(PROGRESS)?;
-        Ok(manifest)
+        })
     }
 }
 

@@ -5,9 +5,13 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chappe_broker::{Config, Parts, Running, migration};
+use chappe_broker::{
+    Config, Parts, Running,
+    migration::{self, ExportId, Migration},
+};
 use chappe_migration::{
-    Begun, Difference, Exporter, ImportError, Importer, Manifest, seal, verify,
+    Begun, Difference, ExportError, Exporter, ImportError, Importer, Manifest, Progress, seal,
+    verify,
 };
 use chappe_partition::row::{Detail, EventRow, MemberRow, RowValue};
 use chappe_protocol::{ChannelId, Incarnation, PartitionId, Rev, Seq, UserId, message::Role};
@@ -18,6 +22,7 @@ use chappe_storage::{
     },
     store::{Key, Mutation, Stamp, Store, UniqueKey, lsm::LsmStore},
 };
+use tokio::runtime::Handle;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -224,7 +229,7 @@ async fn an_aborted_export_is_another_afterwards_and_a_half_opened_one_is_sealed
     let first = seal(&running, &store, PATIENCE, &mut |_| {}).await.unwrap();
     assert_eq!(first, seal(&running, &store, PATIENCE, &mut |_| {}).await.unwrap());
     // What an abort does first; the partitions were left sealed.
-    migration::end(&store, migration::Migration::Export(first)).await.unwrap();
+    migration::end(&store, Migration::Export(first)).await.unwrap();
     let second = seal(&running, &store, PATIENCE, &mut |_| {}).await.unwrap();
     assert_ne!(first, second);
     chappe_migration::open(&running, &store, PATIENCE, &mut |_| {}).await.unwrap();
@@ -233,6 +238,52 @@ async fn an_aborted_export_is_another_afterwards_and_a_half_opened_one_is_sealed
     tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
     let refused = Exporter::new(store, folder.path(), 1).run(&mut |_| {}).await;
     assert!(refused.is_err(), "it is not sealed");
+}
+
+/// Exports a sealed source, and at the first progress of this kind gives the export up, as another
+/// host would.
+async fn given_up_at(at: impl Fn(&Progress) -> bool, then: Option<ExportId>) -> Vec<String> {
+    let (source, _, folder) = three();
+    let (running, store) = running(source.path(), 2).await;
+    running.leads_all().await;
+    store.write(rows()).await.unwrap();
+    let this = seal(&running, &store, PATIENCE, &mut |_| {}).await.unwrap();
+    tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+    let exporter = Exporter::new(Arc::clone(&store), folder.path(), 1);
+    let give_up = async || {
+        migration::end(&store, Migration::Export(this)).await.unwrap();
+        if let Some(other) = then {
+            migration::begin(&store, Migration::Export(other)).await.unwrap();
+        }
+    };
+    let mut given_up = false;
+    let mut report = |progress| {
+        if !given_up && at(&progress) {
+            given_up = true;
+            tokio::task::block_in_place(|| Handle::current().block_on(give_up()));
+        }
+    };
+    let outcome = exporter.run(&mut report).await;
+    let Err(ExportError::GivenUp(refused)) = outcome else { panic!("it was exported") };
+    assert!(given_up && refused == this);
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_given_up_while_it_runs_stops_and_is_none() {
+    let first = |progress: &Progress| matches!(progress, Progress::Exported { file: 1, .. });
+    let last = |progress: &Progress| match progress {
+        Progress::Checked { file, files } => file == files,
+        _ => false,
+    };
+    for then in [None, Some(ExportId::random())] {
+        let files = given_up_at(first, then).await;
+        assert!(!files.iter().any(|name| name == "manifest"), "{files:?}");
+        assert!(files.iter().filter(|name| name.starts_with("rows-")).count() <= 2, "{files:?}");
+        let files = given_up_at(last, then).await;
+        assert!(!files.iter().any(|name| name == "manifest"), "{files:?}");
+    }
 }
 
 fn three() -> (tempfile::TempDir, tempfile::TempDir, tempfile::TempDir) {
