@@ -16,8 +16,8 @@ run: ## Build and start everything in one process, data in ./chappe-data
 test: ## Everything that CI runs; starts the servers that are missing, and stops what it started
 	@scripts/require cargo cc python3 pip go1.26 $$(tests/services/services needs)
 	$(MAKE) check
-	$(MAKE) helm-check
 	tests/services/services run $(CARGO) test --workspace --no-fail-fast
+	$(MAKE) helm-check BINARY=$${CARGO_TARGET_DIR:-target}/debug/chappe
 	$(CARGO) doc --workspace --no-deps --quiet
 
 check: fmt clippy ## Format and lints
@@ -61,9 +61,9 @@ chaos: ## 40 rounds of faults on a real cluster under load, each audited; CHAPPE
 	CHAPPE_CHAOS_ROUNDS=$${CHAPPE_CHAOS_ROUNDS:-40} tests/services/services run \
 		$(CARGO) test --package chappe-tests --test faults -- --nocapture
 
-helm-check: ## Lint, render and validate the chart with Helm 3 and 4; no cluster needed
+helm-check: ## Lint, render and validate the chart with Helm 3 and 4; BINARY=chappe reads what it renders
 	@scripts/require python3 pip go1.26 flock
-	tests/kubernetes/check
+	tests/kubernetes/check $(if $(BINARY),--binary $(BINARY))
 
 helm-test: ## The chart's whole life on a real control plane; compiles it the first time (half an hour)
 	@scripts/require python3 pip go1.26 flock setsid openssl curl

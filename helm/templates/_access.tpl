@@ -23,7 +23,7 @@
 - {name: CHAPPE_PRESENCE__KIND, value: redis}
 {{- include "chappe.env.secret" (list "CHAPPE_PRESENCE__URL" $values.redis.existingSecret $values.redis.urlKey) }}
 {{- end }}
-{{- if and (eq .component "http") $values.s3.url }}
+{{- if and (has .component (list "http" "prepare")) $values.s3.url }}
 - {name: CHAPPE_BLOBS__KIND, value: s3}
 {{- include "chappe.env.secret" (list "CHAPPE_BLOBS__ACCESS_KEY" $values.s3.existingSecret $values.s3.accessKeyKey) }}
 {{- include "chappe.env.secret" (list "CHAPPE_BLOBS__SECRET_KEY" $values.s3.existingSecret $values.s3.secretKeyKey) }}

@@ -56,6 +56,7 @@ blobs:
   # Its kind is set where its keys are.
   url: {{ .Values.s3.url | quote }}
   bucket: {{ .Values.s3.bucket | quote }}
+  region: {{ .Values.s3.region | quote }}
 {{- end }}
 uplink:
   # The headless Service's name resolves to every broker, and is resolved again when they change.

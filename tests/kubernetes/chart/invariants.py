@@ -107,7 +107,7 @@ def secrets_go_where_they_are_needed(objects, values):
         "CHAPPE_LOG__": {"broker", "prepare"},
         "CHAPPE_STORE__": {"broker", "prepare"},
         "CHAPPE_PRESENCE__": {"ws", "http", "quic"},
-        "CHAPPE_BLOBS__": {"http"},
+        "CHAPPE_BLOBS__": {"http", "prepare"},
     }
     for owner, pod in objects.pods():
         for variable in [one for container in containers_of(pod) for one in container.get("env", [])]:
@@ -199,7 +199,9 @@ def the_job_has_what_it_needs_before_the_release_is_there(objects, values):
     for job in jobs:
         pod = job["spec"]["template"]["spec"]
         steps = [container["args"][:2] for container in containers_of(pod)]
-        assert steps == [["schema", "apply"], ["log", "create"]], steps
+        makes_bucket = values.get("s3", {}).get("url") and values.get("prepare", {}).get("bucket", True)
+        bucket = [["blobs", "create"]] if makes_bucket else []
+        assert steps == [["schema", "apply"], *bucket, ["log", "create"]], steps
         [name] = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
         [own] = [one for one in objects.of("ConfigMap") if one["metadata"]["name"] == name]
         weights = [int(one["metadata"]["annotations"]["helm.sh/hook-weight"]) for one in (own, job)]
