@@ -29,8 +29,12 @@ const PARTITIONS: u32 = 2;
 
 type Ground = (Arc<dyn Log>, Arc<dyn Store>);
 
+fn segments() -> SegmentConfig {
+    SegmentConfig { segment_bytes: 4 << 20, ..SegmentConfig::default() }
+}
+
 fn open(dir: &Path) -> Ground {
-    let log = SegmentLog::open(&dir.join("log"), PARTITIONS, SegmentConfig::default()).unwrap();
+    let log = SegmentLog::open(&dir.join("log"), PARTITIONS, segments()).unwrap();
     (Arc::new(log), Arc::new(LsmStore::open(dir.join("store")).unwrap()))
 }
 

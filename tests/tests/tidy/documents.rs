@@ -30,6 +30,41 @@ fn the_tests_that_hold_a_guarantee_exist() {
     tree::none("tests that are named and not there", missing.map(str::to_owned).collect());
 }
 
+/// The last cells of the table under this heading.
+fn last_column<'a>(document: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, section) = document.split_once(heading).unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("| "));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap()).collect()
+}
+
+#[test]
+fn each_row_of_the_failure_table_names_a_test_that_exists() {
+    let documents = tree::files(&["md"]);
+    let operating = documents.iter().find(|file| file.path == "docs/operating.md").unwrap();
+    let sources = tree::files(&["rs"]);
+    let faults = sources.iter().find(|file| file.path == "tests/tests/faults/fault.rs").unwrap();
+    let cells = last_column(&operating.text, "## When something fails\n");
+    assert!(cells.len() > 15, "the table is found");
+    let mut wrong = Vec::new();
+    for cell in cells {
+        let names: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            wrong.push(format!("no test: {cell}"));
+        }
+        for name in names {
+            let is_there = match name.strip_prefix("Fault::") {
+                Some(fault) => faults.text.contains(&format!("    Self::{fault},\n")),
+                None => sources.iter().any(|file| file.text.contains(&format!("fn {name}("))),
+            };
+            if !is_there {
+                wrong.push(name.to_owned());
+            }
+        }
+    }
+    tree::none("rows without a test that is there", wrong);
+}
+
 #[test]
 fn what_a_transcript_cannot_show_is_tested_where_it_says() {
     let transcripts = tree::files(&["json"]);
