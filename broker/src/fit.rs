@@ -4,7 +4,10 @@
 //! whole: a log that was truncated, restored or made anew is an operator's affair, and a process
 //! that says so and ends is seen sooner than a partition that stopped.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chappe_partition::{
     Assignment,
@@ -16,24 +19,40 @@ use chappe_storage::{
     store::{Key, Store},
 };
 
+use tokio::time::sleep;
+
 use crate::lineage::LineageError;
 
-/// Refuses a log that lacks what the store knows to have been there.
+/// Refuses a log that lacks what the store knows to have been there. One whose end is too low may
+/// be looked at again for so long: a node of it that is cut off from the others goes on telling an
+/// end that has been passed.
 pub(crate) async fn check(
     log: &Arc<dyn Log>,
     store: &Arc<dyn Store>,
     assignment: Assignment,
+    patience: Duration,
 ) -> Result<(), LineageError> {
+    let began = Instant::now();
     for partition in (0..log.partitions()).map(PartitionId) {
-        // First the checkpoint: a log that others append to ends behind what it says.
-        let checkpoint = checkpoint(store, partition).await?;
-        let bounds = log.bounds(partition).await?;
-        if let Some(what) = misfit(assignment, checkpoint.as_ref(), bounds) {
-            return Err(LineageError::Unfit { partition, what });
+        loop {
+            // First the checkpoint: a log that others append to ends behind what it says.
+            let checkpoint = checkpoint(store, partition).await?;
+            let bounds = log.bounds(partition).await?;
+            let Some(what) = misfit(assignment, checkpoint.as_ref(), bounds) else { break };
+            let is_short = checkpoint.is_some_and(|row| bounds.end <= Offset(row.highest));
+            if !is_short || began.elapsed() >= patience {
+                return Err(LineageError::Unfit { partition, what });
+            }
+            tracing::warn!(%partition, "{what}; looking again");
+            sleep(LOOK_AGAIN).await;
         }
     }
     Ok(())
 }
+
+/// A cut-off node is found out in this time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A partition's checkpoint, as the store has it.
 pub(crate) async fn checkpoint(

@@ -174,7 +174,10 @@ pub(crate) async fn open(
         }
         (Some(row), lineage) => {
             let assignment = compare(row, lineage, log.partitions())?;
-            fit::check(log, store, assignment).await?;
+            // Whoever may make a log has it to himself: it is what it seems to be.
+            let is_alone = when_empty == WhenEmpty::Make;
+            let patience = if is_alone { Duration::ZERO } else { fit::PATIENCE };
+            fit::check(log, store, assignment, patience).await?;
             Ok(assignment)
         }
     }
