@@ -35,8 +35,10 @@ impl Pipes {
         responses: Sender<Response>,
         requests: Option<Receiver<Request>>,
     ) {
+        // Each driver, not the home one alone: what another began to lead since the home driver
+        // told it was told to the pipes that the other knew.
+        self.shared.leading.tell(&responses);
         if let Some(requests) = requests {
-            self.shared.leading.tell(&responses);
             let (shared, inbox) = (Arc::clone(&self.shared), self.inbox.clone());
             spawn_local(read_requests(self.driver, pipe, requests, shared, inbox));
         }

@@ -18,6 +18,10 @@ use tokio::{
 /// Long enough for a takeover on a busy machine, the load's own waits, and its audit.
 const END: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(120);
+/// A gateway that has just been frozen or restarted may not let the audit sign in at once.
+const AUDITS: usize = 5;
+/// The exit status of a tool that no server answered.
+const UNREACHABLE: i32 = 3;
 
 pub(crate) struct Load {
     process: Option<Child>,
@@ -96,8 +100,14 @@ impl Load {
         audit.arg("audit").arg("--ledger").arg(&self.ledger).arg("--json").arg(&self.json);
         audit.arg("--secret").arg(cluster.secret()).args(["--url", &self.url]);
         audit.args(["--fingerprint", &cluster.fingerprint()]).stdin(Stdio::null());
-        let said = audit.output().await.unwrap();
-        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let mut said = String::new();
+        for _ in 0..AUDITS {
+            let ended = audit.output().await.unwrap();
+            said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            if ended.status.code() != Some(UNREACHABLE) {
+                break;
+            }
+        }
         let totals = fs::read(&self.json).unwrap_or_else(|_| panic!("{what}: no audit: {said}"));
         let totals: Value = serde_json::from_slice(&totals).unwrap();
         for never in ["lost", "duplicated", "misplaced", "reordered", "refused_but_there"] {
