@@ -52,7 +52,6 @@ async fn without_the_store_publishing_and_failover_go_on_until_half_the_budget_i
     paused.resume();
     cluster.ready(killed).await;
 
-    let mut author = cluster.sign_in(&gateway, "author").await;
     for channel in &channels {
         let seq = publish_again(&mut author, channel).await;
         acked.get_mut(channel).unwrap().push(seq);

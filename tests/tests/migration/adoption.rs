@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use chappe_tests::{Server, services};
+use chappe_tests::{Server, http, services, soon};
 
 use crate::{
     kills::killed_at,
@@ -18,6 +18,18 @@ const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", 
 async fn stopped(place: &Place) -> (World, serde_json::Value) {
     let mut world = World::new(place).await;
     let before = observe(&world.server, &world.channels).await;
+    // What only the log has is lost with it: here the store has everything.
+    soon("the projection of everything", async {
+        loop {
+            let report = http::get(world.server.run().admin, "/cluster").await.json();
+            let brokers = report["brokers"].as_array().unwrap();
+            if brokers.iter().all(|broker| broker["unprojected_records"] == 0) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     stop(&mut world.server).await;
     (world, before)
 }
