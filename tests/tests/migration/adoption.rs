@@ -122,7 +122,7 @@ async fn a_topic_that_was_deleted_and_made_anew_is_refused_and_adopted() {
     let (world, before) = stopped(&place).await;
     services::run("kafka", &["topics", "--delete", "--topic", place.topic()]).await;
     // Kafka takes its time to forget a topic.
-    chappe_tests::soon("another topic", async {
+    soon("another topic", async {
         loop {
             let said = place.chappe(&["log", "create"], &[]).await.refused();
             if said.contains("chappe log adopt") {
