@@ -304,13 +304,15 @@ fn dates(table: &mut Table<'_>) {
     }
 }
 
+/// A good token whose signature, which is another each time, has a letter of its alphabet alone.
+fn with_letters_of_its_alphabet(table: &Table<'_>) -> String {
+    let mut tokens = std::iter::repeat_with(|| table.keys.signed(&header("ec"), &claims()));
+    let has_one = |token: &String| token.rsplit_once('.').unwrap().1.contains(['-', '_']);
+    tokens.find(has_one).unwrap()
+}
+
 fn forms(table: &mut Table<'_>) {
-    // One whose signature, which is another each time, has a letter of this alphabet alone.
-    let tokens = std::iter::repeat_with(|| table.keys.signed(&header("ec"), &claims()));
-    let signature_of = |token: &str| token.rsplit_once('.').unwrap().1.to_owned();
-    let mut tokens = tokens.filter(|token| signature_of(token).contains(['-', '_']));
-    let good = tokens.next().unwrap();
-    drop(tokens);
+    let good = with_letters_of_its_alphabet(table);
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let (head, body) = signed.split_once('.').unwrap();
     for (name, token) in [
