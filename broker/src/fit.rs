@@ -52,6 +52,7 @@ pub(crate) async fn check(
 
 /// A cut-off node is found out in this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two looks: nothing tells that an end moved.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A partition's checkpoint, as the store has it.

@@ -244,6 +244,7 @@ pub(crate) mod clustered {
                 let (name, hosts) = (&group.group, members.join(", "));
                 bail!("brokers are in group {name}, on {hosts}: stop all of them first");
             }
+            // Kafka tells nobody that a group became empty: it is asked again.
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

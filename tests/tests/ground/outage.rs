@@ -46,9 +46,14 @@ async fn without_the_store_publishing_and_failover_go_on_until_half_the_budget_i
     let (refusal, bytes) = publish_until_refused(&mut author, &channels, &mut acked).await;
     assert!(refusal["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{refusal}");
     assert!(bytes >= HALF_BYTES / 2, "refused after {bytes} bytes already");
-    // One that starts now waits for the store.
+    // One that starts now waits for the store, and says so.
     cluster.spawn(killed);
-    sleep(Duration::from_secs(2)).await;
+    let waits = async {
+        while !cluster.log(killed).contains("trying again") {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(TAKEOVER, waits).await.expect("it waits for the store");
     paused.resume();
     cluster.ready(killed).await;
 
