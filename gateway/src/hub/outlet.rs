@@ -24,6 +24,8 @@ pub(crate) struct Outlet {
     channel_lanes: u8,
     /// Lanes whose link refused to take more, a bit each.
     blocked: u32,
+    /// Those of them that nobody asks the link about yet.
+    unattended: u32,
     control: Queue,
     /// The channels' lanes on which something waits.
     channels: Vec<(Lane, Queue)>,
@@ -42,6 +44,7 @@ impl Outlet {
             form,
             channel_lanes: channel_lanes.min(LANES_MAX),
             blocked: 0,
+            unattended: 0,
             control: Queue::default(),
             channels: Vec::new(),
         }
@@ -75,6 +78,12 @@ impl Outlet {
 
     pub(crate) fn is_any_blocked(&self) -> bool {
         self.blocked != 0
+    }
+
+    /// Whether a lane was blocked since this was last asked: the connection's task has to ask the
+    /// link when that one takes more, whatever it waits for already.
+    pub(crate) fn take_unattended(&mut self) -> bool {
+        std::mem::take(&mut self.unattended) != 0
     }
 
     /// The lanes that wait for their link, control first.
@@ -120,7 +129,7 @@ impl Outlet {
     /// Notes that the link took only a part of what it was offered directly, and keeps the rest
     /// of the frame that it cut.
     pub(crate) fn block(&mut self, lane: Lane, rest: &[u8], pool: &mut Pool) {
-        self.blocked |= bit(lane);
+        self.note_blocked(lane);
         if !rest.is_empty() {
             self.queue(lane, pool).extend_from_slice(rest);
         }
@@ -145,6 +154,7 @@ impl Outlet {
     ) -> bool {
         self.blocked &= !bit(lane);
         self.flush_lane(lane, peer, pool, sockets);
+        self.unattended &= !bit(lane); // who calls this asks the link again
         !self.is_blocked(lane)
     }
 
@@ -171,14 +181,18 @@ impl Outlet {
         }
         queue.sent += sockets.send(peer, lane, &queue.bytes[queue.sent..]);
         if queue.waiting() > 0 {
-            self.blocked |= bit(lane);
             queue.settle();
-            return;
+            return self.note_blocked(lane);
         }
         pool.give(std::mem::take(queue).bytes);
         if let Some(place) = place {
             self.channels.swap_remove(place);
         }
+    }
+
+    fn note_blocked(&mut self, lane: Lane) {
+        self.blocked |= bit(lane);
+        self.unattended |= bit(lane);
     }
 }
 

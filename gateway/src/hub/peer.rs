@@ -63,7 +63,7 @@ pub(crate) struct Peers {
     pub(super) hot: Vec<Hot>,
     /// Those for which something was queued since the last flush.
     pub(super) dirty: Vec<u32>,
-    /// Those that were blocked by the last flush and were not before.
+    /// Those with a lane that was free before the last flush and is not now.
     newly_blocked: Vec<u32>,
     pub(super) pool: Pool,
     pub(super) payload: Vec<u8>,
@@ -232,6 +232,8 @@ impl Peers {
         let Some(entry) = self.table.get_mut(peer as usize) else { return };
         if entry.blocked_since_ms == 0 {
             entry.blocked_since_ms = now_ms.max(1);
+        }
+        if entry.outlet.take_unattended() {
             self.newly_blocked.push(peer);
         }
     }

@@ -78,6 +78,22 @@ fn live_events_of_one_channel_pass_a_stalled_one() {
 }
 
 #[test]
+fn a_second_lane_that_is_blocked_is_asked_about_too() {
+    let (mut rig, other) = with_history(0);
+    let ada = resume_both(&mut rig, None);
+    rig.attended.clear();
+    for channel in [CHANNEL, other] {
+        rig.clients.sockets.get_mut(&ada).unwrap().stalled.push(lane(channel));
+        let said = rig.leader.publish(channel, testing::user("bob"), "y");
+        rig.say(said);
+        assert_eq!(rig.attended, [ada], "once, when the lane is blocked");
+        let said = rig.leader.publish(channel, testing::user("bob"), "y");
+        rig.say(said);
+        assert_eq!(std::mem::take(&mut rig.attended), [ada], "not once more for the same lane");
+    }
+}
+
+#[test]
 fn a_lane_that_stays_stalled_makes_its_connection_slow() {
     let (mut rig, _) = with_history(10);
     let ada = resume_both(&mut rig, Some(lane(CHANNEL)));

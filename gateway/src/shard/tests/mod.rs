@@ -49,6 +49,8 @@ struct Rig {
     down: bool,
     /// Answers that are on their way for longer.
     held: Vec<Response>,
+    /// Connections whose task was told to ask its link about blocked lanes.
+    attended: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -116,6 +118,7 @@ impl Rig {
             next_call: 0,
             down: false,
             held: Vec::new(),
+            attended: Vec::new(),
         };
         rig.open_pipe();
         rig
@@ -333,7 +336,7 @@ impl Rig {
                 self.carry_out(effect);
                 quiet = false;
             }
-            while self.shard.poll_blocked().is_some() {}
+            self.attended.extend(std::iter::from_fn(|| self.shard.poll_blocked()));
             if quiet {
                 return;
             }
