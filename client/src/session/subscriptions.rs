@@ -13,10 +13,10 @@ use chappe_protocol::{
 /// Attempts to mend a channel without a single event in between, before the connection itself is
 /// given up.
 const FRUITLESS_MENDS_MAX: u32 = 3;
-/// How long after a beacon its events may still be on their way, in milliseconds.
-const BEACON_GRACE_MS: u64 = 250;
-/// The same while a channel is being caught up, when the server is known to be at work.
-const CATCH_UP_GRACE_MS: u64 = 5_000;
+/// How long a channel may stand still after a beacon told of a higher head, in milliseconds. A
+/// beacon overtakes events that wait for a lane, for room or for a page, and over QUIC those whose
+/// packet was lost; asking again too early would be more work for a server that is behind already.
+const BEACON_GRACE_MS: u64 = 5_000;
 
 /// What to do with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,6 @@ struct Subscription {
     /// That of `held`.
     incarnation: Option<Incarnation>,
     phase: Phase,
-    catching_up: bool,
     /// The server has confirmed it once: from then on it is resumed.
     established: bool,
     /// It was asked for again on this connection, so events may come twice.
@@ -63,7 +62,6 @@ impl Subscription {
             held,
             incarnation,
             phase: Phase::Asked,
-            catching_up: false,
             established: false,
             overlaps: false,
             fruitless_mends: 0,
@@ -137,7 +135,6 @@ impl Subscriptions {
         if subscription.phase != Phase::Aside {
             subscription.phase = Phase::Following;
         }
-        subscription.catching_up = subscribed.catching_up;
         subscription.established = true;
     }
 
@@ -190,7 +187,6 @@ impl Subscriptions {
     /// The server says that everything up to `rev` was sent. Gives what is held if that is less.
     pub(super) fn handle_live(&mut self, channel: ChannelId, rev: Rev) -> Option<Rev> {
         let subscription = self.channels.get_mut(&channel)?;
-        subscription.catching_up = false;
         let settled = matches!(subscription.phase, Phase::Asked | Phase::Following);
         subscription.held.filter(|held| *held < rev && settled)
     }
@@ -262,8 +258,7 @@ impl Subscriptions {
             if self.suspects.iter().any(|(_, suspect, ..)| suspect == channel) {
                 continue;
             }
-            let grace_ms = subscription.grace_ms();
-            self.suspects.insert((now_ms + grace_ms, *channel, held, *head));
+            self.suspects.insert((now_ms + BEACON_GRACE_MS, *channel, held, *head));
         }
     }
 
@@ -276,7 +271,7 @@ impl Subscriptions {
             if held == held_then && subscription.phase == Phase::Following {
                 return Some((channel, held, head));
             }
-            self.suspects.insert((now_ms + subscription.grace_ms(), channel, held, head));
+            self.suspects.insert((now_ms + BEACON_GRACE_MS, channel, held, head));
         }
         None
     }
@@ -291,7 +286,6 @@ impl Subscriptions {
         self.suspects.clear();
         for subscription in self.channels.values_mut() {
             subscription.phase = Phase::Asked;
-            subscription.catching_up = false;
             subscription.overlaps = false;
             subscription.fruitless_mends = 0;
         }
@@ -350,11 +344,5 @@ impl Subscriptions {
             channels: Channels::These(vec![ChannelFrom { id: channel, from: subscription.held }]),
             incarnation: subscription.held.and(subscription.incarnation),
         })
-    }
-}
-
-impl Subscription {
-    fn grace_ms(&self) -> u64 {
-        if self.catching_up { CATCH_UP_GRACE_MS } else { BEACON_GRACE_MS }
     }
 }
