@@ -249,7 +249,6 @@ impl Session {
             self.refused = 0;
             return true;
         };
-        metrics::counter!("chappe_gateway_rate_limited_total").increment(1);
         let error = WireError::new(ErrorCode::RateLimited).retry_after(wait_ms);
         if !matches!(frame.command, Command::Pong(_)) {
             self.reply(desk, Some(frame.id), Err(error));
@@ -263,6 +262,10 @@ impl Session {
 
     /// Answers a command, or says something that belongs to none.
     fn reply(&mut self, desk: &mut Desk, frame: Option<u32>, result: Result<Reply, WireError>) {
+        if let Err(error) = &result {
+            metrics::counter!("chappe_gateway_refusals_total", "code" => error.name.clone())
+                .increment(1);
+        }
         if let Some(call) = self.call {
             desk.ask(Effect::Answer(call, Box::new(result)));
             return desk.ask(Effect::Drop(self.peer));

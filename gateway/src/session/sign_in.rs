@@ -168,6 +168,9 @@ impl Session {
             desk.ask(Effect::SignedIn(self.peer));
         }
         let places = sign_in.subscribe.places;
+        if !places.is_empty() {
+            metrics::counter!("chappe_gateway_resumes_total").increment(1);
+        }
         let subscribed: Vec<_> = places.into_iter().filter_map(|(_, place)| place).collect();
         let channels: Vec<_> = subscribed
             .iter()
@@ -218,8 +221,6 @@ impl Session {
         let identity = match verdict {
             Verdict::Accepted(identity) => identity,
             Verdict::Refused(code) => {
-                metrics::counter!("chappe_gateway_sign_ins_refused_total", "code" => code.name())
-                    .increment(1);
                 return self.sign_in_failed(desk, serial, code, WireError::new(code));
             }
             Verdict::KeysNeeded => return desk.ask(Effect::AwaitKeys(self.peer)),

@@ -22,13 +22,15 @@ use load::Load;
 use witness::Witness;
 
 /// Counts that a run must have raised: a fault that left no trace was none.
-const RAISED: [&str; 6] = [
+const RAISED: [&str; 8] = [
     "chappe_broker_voided_records_total",
     "chappe_broker_depositions_total",
     "chappe_broker_given_back_total",
     "chappe_broker_repeated_commands_total",
     "chappe_broker_suspended_answers_total",
     "chappe_gateway_reattaches_total",
+    "chappe_gateway_resumes_total",
+    "chappe_gateway_refusals_total",
 ];
 
 struct Plan {
