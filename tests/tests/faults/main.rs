@@ -100,7 +100,7 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
         for load in &mut loads {
             load.acks_more(50).await;
         }
-        let (before, reads) = (Load::acked_by(&loads), witness.reads());
+        let before = (Load::acked_by(&loads), witness.reads(), witness.refusals());
         let mut scene = Scene {
             cluster: &mut cluster,
             relay: &relay,
@@ -109,7 +109,8 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
             lengths: plan.lengths,
         };
         let healed = fault.inject(&mut scene).await;
-        let (during, reads) = (Load::acked_by(&loads) - before, witness.reads() - reads);
+        let during = Load::acked_by(&loads) - before.0;
+        let (reads, refusals) = (witness.reads() - before.1, witness.refusals() - before.2);
         witness.create().await;
         for load in &mut loads {
             let totals = load.end(&cluster, &format!("round {round}, {fault:?}")).await;
@@ -117,8 +118,8 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
             retried += totals.retried;
         }
         println!(
-            "round {round}: {fault:?}, {:.1} s until both were acknowledged again, {during} acked and \
-             {reads} reads meanwhile, {:.1} s in all",
+            "round {round}: {fault:?}, {:.1} s until both were acknowledged again, {during} acked, \
+             {reads} reads and {refusals} refusals meanwhile, {:.1} s in all",
             healed.as_secs_f64(),
             started.elapsed().as_secs_f64(),
         );
@@ -127,12 +128,14 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
     for name in RAISED {
         counts.push((name, cluster.count(name).await));
     }
-    let reads = witness.end().await;
-    println!("{acked} acked, {retried} retried, {reads} reads; {counts:?}");
+    let (reads, refusals) = (witness.reads(), witness.refusals());
+    witness.end().await;
+    println!("{acked} acked, {retried} retried, {reads} reads, {refusals} refusals; {counts:?}");
     if !plan.is_complete {
         return;
     }
-    assert!(acked > 0 && retried > 0 && reads > 0, "faults without doubt prove nothing");
+    let witnessed = acked > 0 && retried > 0 && reads > 0 && refusals > 0;
+    assert!(witnessed, "faults without doubt prove nothing");
     for (name, count) in counts {
         assert!(count > 0.0, "{name} stayed 0");
     }

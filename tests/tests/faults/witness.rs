@@ -1,7 +1,8 @@
 //! Whether any read stands behind an acknowledgement: one publishes over one gateway, others read
 //! the newest message over the other gateways all the while, and each must see what was
-//! acknowledged before it asked. And whether what goes from a channel to a user's list arrives there
-//! in the end, whatever failed on the way.
+//! acknowledged before it asked. Whether what is refused stays refused: nobody gets a message into a
+//! channel whose archiving was acknowledged, over no gateway and under no leader. And whether what
+//! goes from a channel to a user's list arrives there in the end, whatever failed on the way.
 
 use std::{
     sync::{
@@ -11,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chappe_client::{Client, Options, Trust};
+use chappe_client::{Client, Error, Options, Trust};
 use chappe_protocol::{
-    ChannelId, ChannelName, Text,
+    ChannelId, ChannelName, ErrorCode, Text,
     command::{CreateChannel, History, ListChannels},
 };
 use chappe_tests::{
@@ -27,6 +28,8 @@ use tokio::{
 
 /// Enough that with twelve partitions every broker leads some.
 const CHANNELS: usize = 8;
+/// Channels that are archived.
+const ARCHIVED: usize = 4;
 /// Longer than any fault.
 const DEADLINE: Duration = Duration::from_secs(150);
 /// On its way into a list a fact waits for a checkpoint, and at most 2 s between two attempts.
@@ -42,8 +45,10 @@ pub(crate) struct Witness {
 
 struct Seen {
     channels: Vec<Watched>,
+    archived: Vec<ChannelId>,
     is_over: AtomicBool,
     reads: AtomicU64,
+    refusals: AtomicU64,
     /// How long each publish took, since they were last asked for.
     took: Mutex<Vec<Duration>>,
 }
@@ -65,20 +70,36 @@ impl Witness {
             let channel = create(&writer).await;
             channels.push(Watched { channel, acked: AtomicU64::new(0) });
         }
+        let mut archived = Vec::new();
+        for _ in 0..ARCHIVED {
+            archived.push(create(&writer).await);
+        }
         let made = channels.iter().map(|watched| watched.channel).collect();
         let seen = Arc::new(Seen {
             channels,
+            archived,
             is_over: AtomicBool::new(false),
             reads: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
             took: Mutex::default(),
         });
         let mut tasks = vec![tokio::spawn(publish(Arc::clone(&seen), writer.clone()))];
+        let mut readers = Vec::new();
         for url in [url(second), quic] {
             let reader = connect(cluster, &url).await;
-            for watched in &seen.channels {
-                reader.join(watched.channel).await.unwrap();
+            for channel in
+                seen.channels.iter().map(|watched| &watched.channel).chain(&seen.archived)
+            {
+                reader.join(*channel).await.unwrap();
             }
-            tasks.push(tokio::spawn(read(Arc::clone(&seen), reader)));
+            readers.push(reader);
+        }
+        for channel in &seen.archived {
+            writer.archive_channel(*channel).await.unwrap();
+        }
+        for reader in readers {
+            tasks.push(tokio::spawn(read(Arc::clone(&seen), reader.clone())));
+            tasks.push(tokio::spawn(knock(Arc::clone(&seen), reader)));
         }
         Self { writer, made, seen, tasks }
     }
@@ -86,6 +107,11 @@ impl Witness {
     /// Makes another channel, which its maker is to find in his list in the end.
     pub(crate) async fn create(&mut self) {
         self.made.push(create(&self.writer).await);
+    }
+
+    /// How many messages were refused so far.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.seen.refusals.load(SeqCst)
     }
 
     /// How many reads were compared so far.
@@ -109,10 +135,10 @@ impl Witness {
     }
 
     /// Ends it, and passes on what it found.
-    pub(crate) async fn end(self) -> u64 {
+    pub(crate) async fn end(self) {
         self.seen.is_over.store(true, SeqCst);
         for task in self.tasks {
-            task.await.expect("no read stands behind an acknowledgement");
+            task.await.expect("no answer stands behind an acknowledgement");
         }
         let all_listed = async {
             loop {
@@ -127,7 +153,6 @@ impl Witness {
             }
         };
         timeout(LISTED, all_listed).await.expect("every channel comes into its maker's list");
-        self.seen.reads.load(SeqCst)
     }
 }
 
@@ -172,5 +197,19 @@ async fn read(seen: Arc<Seen>, client: Client) {
         assert!(found >= acked, "{channel:?}: {acked} was acknowledged, a read shows {found}");
         seen.reads.fetch_add(1, SeqCst);
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn knock(seen: Arc<Seen>, client: Client) {
+    for channel in seen.archived.iter().cycle() {
+        if seen.is_over.load(SeqCst) {
+            return;
+        }
+        let text = Text::parse("let me in").unwrap();
+        let refused = client.send_text(*channel, text).await;
+        let Err(Error::Refused(refusal)) = &refused else { panic!("{channel:?}: {refused:?}") };
+        assert_eq!(refusal.code, ErrorCode::ChannelArchived.number(), "{channel:?}: {refusal:?}");
+        seen.refusals.fetch_add(1, SeqCst);
+        sleep(Duration::from_millis(50)).await;
     }
 }
