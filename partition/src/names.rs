@@ -46,7 +46,8 @@ pub(crate) enum NameJob {
     Claim(Want),
     /// Another channel holds it: does it use it?
     Holder(Want, Bytes),
-    /// It does not: it is freed, and claimed again.
+    /// It does not, or the hold is an earlier one of the same channel: it is ended, and the name
+    /// claimed again.
     Sweep(Want),
     /// It is given up: does the channel hold it at all?
     Held(GivenUp),
@@ -102,7 +103,12 @@ impl Partition {
         match result {
             Ok(Claimed::Yes) => self.named(now, want, true),
             Ok(Claimed::Taken(value)) => match Holder::decode(&value) {
-                Some(holder) if holder.channel == want.channel => self.named(now, want, true),
+                // Whoever took an earlier hold for needless may still end it: a call that was
+                // given up can arrive late. A hold of one's own is safe from that.
+                Some(holder) if holder.channel == want.channel && !want.swept => {
+                    self.end_hold(want, value);
+                }
+                Some(holder) if holder.channel == want.channel => self.name_failed(now, want),
                 Some(holder) if !want.swept && holder.at + 2 * NONCE_WINDOW_MS < now.wall_ms => {
                     let keys = vec![Key::Channel(holder.channel)];
                     self.name_job(NameJob::Holder(want, value), StoreRead::Rows(keys));
@@ -142,6 +148,12 @@ impl Partition {
         self.actions.push_back(Action::ClaimName { token, name, value });
     }
 
+    fn end_hold(&mut self, want: Want, value: Bytes) {
+        let name = want.name.clone();
+        let token = self.jobs.begin(Job::Name(NameJob::Sweep(want)));
+        self.actions.push_back(Action::ReleaseName { token, name, value });
+    }
+
     /// Rows or a name that one of the above read.
     pub(crate) fn name_found(&mut self, now: Now, job: NameJob, found: Option<StoreFound>) {
         match (job, found) {
@@ -149,9 +161,7 @@ impl Partition {
                 if self.uses_name(&value, &want.name, rows.into_iter().flatten().next()) {
                     return self.named(now, want, false);
                 }
-                let name = want.name.clone();
-                let token = self.jobs.begin(Job::Name(NameJob::Sweep(want)));
-                self.actions.push_back(Action::ReleaseName { token, name, value });
+                self.end_hold(want, value);
             }
             (NameJob::Holder(want, _), _) => self.name_failed(now, want),
             (NameJob::Held(given), Some(StoreFound::Name(value))) => {

@@ -127,7 +127,8 @@ impl SimStore {
         }
     }
 
-    pub(super) fn release(&mut self, name: &str, value: &Bytes) -> Result<(), StoreError> {
+    /// Ends a hold on a name, if it is this one.
+    pub fn release(&mut self, name: &str, value: &Bytes) -> Result<(), StoreError> {
         if self.down {
             return down();
         }

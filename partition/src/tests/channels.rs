@@ -114,6 +114,22 @@ fn a_name_that_nobody_came_to_use_is_swept_when_another_wants_it() {
 }
 
 #[test]
+fn a_name_is_not_freed_by_a_call_that_meant_an_earlier_hold_on_it() {
+    let mut world = World::embedded();
+    let (ann, _) = begin(&mut world);
+    // Its leader dies between the claim and the fact, having asked to end the hold again.
+    world.nodes[0].held = true;
+    ann.create(&mut world, "plaza");
+    world.nodes[0].flying.clear();
+    let late = world.store.name("plaza").unwrap().clone();
+    world.restart(0);
+    ann.create(&mut world, "plaza");
+    assert_eq!(world.trace.lines, ["plaza: ok rev 1"]);
+    world.store.release("plaza", &late).unwrap();
+    assert!(world.store.name("plaza").is_some(), "it is in use");
+}
+
+#[test]
 fn a_name_in_use_is_not_swept_however_old_it_is() {
     let mut world = World::embedded();
     begin(&mut world);
