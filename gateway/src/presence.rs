@@ -44,6 +44,14 @@ async fn tell(
     all: bool,
     renew: bool,
 ) -> Result<bool, PresenceError> {
+    if gate.take_lost_track() {
+        // The lease knows users of whom nobody here knows any more that they left.
+        if let Err(error) = presence.end(gateway).await {
+            gate.return_lost_track();
+            return Err(error);
+        }
+        return Ok(false);
+    }
     let held = !renew || presence.renew(gateway, LEASE).await? || all;
     if !held {
         return Ok(false);
@@ -123,6 +131,8 @@ mod tests {
         }
 
         async fn end(&self, _: GatewayId) -> Result<(), PresenceError> {
+            self.users.lock().unwrap().clear();
+            *self.renewed.lock().unwrap() = 0;
             Ok(())
         }
 
@@ -186,5 +196,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_left_while_a_renewal_failed_is_taken_out_by_the_next_update() {
         assert_eq!(online_after_ada_left(|told| &told.fails_to_renew).await, [UserId::new(2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_changes_than_are_remembered_begin_presence_anew() {
+        let gate = Arc::new(Gate::new(Limits::default()));
+        let told = Arc::new(Told::default());
+        let (ada, bob) = (UserId::new(1), UserId::new(2));
+        assert!(gate.sign_in(ada, 0) && gate.sign_in(bob, 0));
+        let (gate_too, told_too) = (Arc::clone(&gate), Arc::clone(&told));
+        tokio::spawn(async move { keep(GatewayId(1), &gate_too, told_too).await });
+        let users = || told.users.lock().unwrap().iter().copied().collect::<Vec<_>>();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(users(), [ada, bob]);
+        gate.sign_out(ada);
+        for user in 3..100_000 {
+            assert!(gate.sign_in(UserId::new(user), 0));
+            gate.sign_out(UserId::new(user));
+        }
+        assert!(gate.take_lost_track(), "nobody knows any more that she left");
+        gate.return_lost_track();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(users(), [bob]);
     }
 }

@@ -61,7 +61,22 @@ struct Users {
     using: HashMap<UserId, Use>,
     /// Users who came or went since presence was told.
     changed: HashSet<UserId>,
+    /// There were more of them than are remembered: presence has to begin anew.
+    lost_track: bool,
     presence: bool,
+}
+
+impl Users {
+    fn note_changed(&mut self, user: UserId) {
+        if !self.presence {
+            return;
+        }
+        if self.changed.len() >= TRACKED_MAX {
+            self.changed.clear();
+            self.lost_track = true;
+        }
+        self.changed.insert(user);
+    }
 }
 
 impl Gate {
@@ -143,8 +158,8 @@ impl Gate {
             return false;
         }
         used.connections += 1;
-        if used.connections == 1 && users.presence {
-            users.changed.insert(user);
+        if used.connections == 1 {
+            users.note_changed(user);
         }
         true
     }
@@ -154,8 +169,8 @@ impl Gate {
         let mut users = lock(&self.users);
         let Some(used) = users.using.get_mut(&user) else { return };
         used.connections -= 1;
-        if used.connections == 0 && users.presence {
-            users.changed.insert(user);
+        if used.connections == 0 {
+            users.note_changed(user);
         }
     }
 
@@ -174,7 +189,19 @@ impl Gate {
 
     /// Gives back what was taken and could not be told: the next call takes it again.
     pub(crate) fn return_changed(&self, taken: &[(UserId, bool)]) {
-        lock(&self.users).changed.extend(taken.iter().map(|(user, _)| *user));
+        let users = &mut *lock(&self.users);
+        taken.iter().for_each(|(user, _)| users.note_changed(*user));
+    }
+
+    /// Whether some who came or went were forgotten, because presence could not be told for so
+    /// long. Asked once.
+    pub(crate) fn take_lost_track(&self) -> bool {
+        std::mem::take(&mut lock(&self.users).lost_track)
+    }
+
+    /// What follows from that could not be done.
+    pub(crate) fn return_lost_track(&self) {
+        lock(&self.users).lost_track = true;
     }
 
     /// Charges a command to all who may ask too much. Says how long to wait if one of them did.
