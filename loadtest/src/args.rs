@@ -137,6 +137,9 @@ pub(crate) struct AuditArgs {
     /// The ledger that `--ledger` wrote
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: PathBuf,
+    /// How long a read is retried, over restarts of the server too
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) deadline: Duration,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! Reads a channel's whole history back, page by page.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use chappe_client::{Client, Error};
 use chappe_protocol::{ChannelId, Message, Rev, Seq, command::History, limits::PAGE_ITEMS_MAX};
@@ -17,9 +19,14 @@ pub(crate) enum ReadbackError {
     Broken(String),
 }
 
-/// Signs in to read.
-pub(crate) async fn sign_in(reach: &Reach, tokens: &Tokens, user: &str) -> Result<Client> {
-    let options = reach.options(&reach.urls[0], tokens.of(user)?)?;
+/// Signs in to read; each page is asked for until the deadline.
+pub(crate) async fn sign_in(
+    reach: &Reach,
+    tokens: &Tokens,
+    user: &str,
+    deadline: Duration,
+) -> Result<Client> {
+    let options = reach.options(&reach.urls[0], tokens.of(user)?)?.command_deadline(deadline);
     let (client, _events) = Client::connect(options).await?;
     Ok(client)
 }

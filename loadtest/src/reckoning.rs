@@ -91,7 +91,7 @@ pub(crate) async fn audit(args: AuditArgs) -> Result<u8> {
     let mut found: HashMap<ChannelId, Found> = HashMap::new();
     let mut broken = Vec::new();
     for (channel, member) in &account.channels {
-        let client = readback::sign_in(&args.reach, &tokens, member).await?;
+        let client = readback::sign_in(&args.reach, &tokens, member, args.deadline).await?;
         let read = readback::messages(&client, *channel).await;
         client.close().await;
         match read {

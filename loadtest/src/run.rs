@@ -196,7 +196,8 @@ impl Run {
         for channel in self.plan.channels() {
             let Some(id) = channels[channel as usize] else { continue };
             let member = self.plan.user_name(self.plan.members[channel as usize][0]);
-            let client = readback::sign_in(&self.args.reach, &tokens, &member).await?;
+            let client =
+                readback::sign_in(&self.args.reach, &tokens, &member, self.args.deadline).await?;
             let read = readback::messages(&client, id).await;
             client.close().await;
             let mut audit = self.books.audit.borrow_mut();
