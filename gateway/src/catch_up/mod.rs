@@ -258,7 +258,10 @@ impl Hub {
         entry.known = entry.known.max(events.head);
         let lacks = entry.known > entry.head;
         match &mut entry.reading {
-            _ if lacks => self.want_repair(channel),
+            _ if lacks => {
+                self.want_repair(channel);
+                self.queue_page(channel); // it was wanted before, and nothing was sent for it yet
+            }
             Some(reading) if reading.waiting.is_empty() && !reading.queued => entry.reading = None,
             Some(_) => self.queue_page(channel),
             None => {}

@@ -163,6 +163,28 @@ fn an_event_lost_in_the_middle_is_read_before_those_behind_it() {
 }
 
 #[test]
+fn what_is_lost_while_a_page_is_on_its_way_is_read_after_it() {
+    let mut rig = with_history(50);
+    let ada = rig.connect();
+    rig.down = true;
+    rig.shard.handle_message(ada, resume("ada", 2).as_bytes());
+    rig.answer_until_page();
+    rig.leader.lose = 1;
+    for text in ["lost", "heard"] {
+        let mut said = rig.leader.publish(CHANNEL, testing::user("bob"), text);
+        rig.shard.handle_responses(&mut said, &mut rig.clients);
+    }
+    rig.down = false;
+    let page = std::mem::take(&mut rig.held);
+    rig.say(page);
+    let frames = rig.take(ada);
+    let revs = frames.iter().filter_map(|frame| frame["event"]["rev"].as_u64());
+    assert_eq!(revs.collect::<Vec<_>>(), (3..55).collect::<Vec<_>>());
+    rig.publish("live");
+    assert_eq!(rig.revs(ada), [55]);
+}
+
+#[test]
 fn the_last_event_of_a_quiet_channel_is_found_by_the_leaders_heads() {
     let mut rig = with_history(0);
     let ada = rig.reader("ada");
