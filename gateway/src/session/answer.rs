@@ -38,6 +38,10 @@ impl Session {
             (Work::Change(_), Err(refusal)) => {
                 self.change_refused(desk, place, generation, refusal);
             }
+            // It may have reached its channel, and must not do so twice.
+            (Work::Signal(_), Err(refusal)) if refusal.code == ErrorCode::Unknown => {
+                self.finish(desk, serial, Err(wire(refusal)));
+            }
             (_, Err(refusal)) if refusal.resend => self.ask_later(desk, place),
             (Work::Settle(_), Ok(Answer::MyChannels(page))) => {
                 self.inbox_listed(desk, place, &page);
@@ -80,10 +84,7 @@ impl Session {
         let Some(place) = self.find(serial) else { return };
         metrics::counter!("chappe_gateway_overdue_total").increment(1);
         match &self.operations[place].work {
-            Work::Change(change) => {
-                let was_sent = change.was_sent;
-                self.change_overdue(desk, serial, was_sent);
-            }
+            Work::Change(change) => self.line_overdue(desk, change.channel),
             Work::Settle(_) => self.settled(desk, serial, Some(reply::InboxState::Pending)),
             Work::SignIn(_) => {
                 let code = ErrorCode::Unavailable;

@@ -172,10 +172,16 @@ impl Session {
         self.finish(desk, serial, Ok(reply::Reply::Change(change)));
     }
 
-    /// The time of a change is over: it may have happened if it ever left.
-    pub(super) fn change_overdue(&mut self, desk: &mut Desk, serial: u64, was_sent: bool) {
-        let code = if was_sent { ErrorCode::Unknown } else { ErrorCode::Unavailable };
-        self.finish(desk, serial, Err(coded(code)));
+    /// The time of a line's first is over: it may have happened if it ever left. So is that of
+    /// those behind it, which its retry would come after.
+    pub(super) fn line_overdue(&mut self, desk: &mut Desk, channel: ChannelId) {
+        let line = self.line(channel).map(|operation| {
+            let was_sent = matches!(&operation.work, Work::Change(change) if change.was_sent);
+            (operation.serial, if was_sent { ErrorCode::Unknown } else { ErrorCode::Unavailable })
+        });
+        for (serial, code) in line.collect::<Vec<_>>() {
+            self.finish(desk, serial, Err(coded(code)));
+        }
     }
 
     /// Sends the lines again whose moment has come, each from its first.

@@ -1,7 +1,7 @@
 //! Commands: their order over retries, their deadlines, and what is refused.
 
-use chappe_protocol::CloseCode;
-use chappe_uplink::{Command, Request};
+use chappe_protocol::{CloseCode, ErrorCode, Incarnation};
+use chappe_uplink::{Command, Generation, Refusal, Request, Response};
 use serde_json::json;
 
 use super::{CHANNEL, Rig, publish};
@@ -111,6 +111,36 @@ fn an_answer_that_never_comes_is_unknown_and_one_never_asked_is_unavailable() {
     rig.pass(600);
     let errors: Vec<_> = rig.take(ada).iter().map(|frame| frame["error"]["name"].clone()).collect();
     assert_eq!(errors, ["unknown", "unavailable", "unavailable"]);
+}
+
+#[test]
+fn those_behind_a_command_that_is_overdue_are_answered_with_it() {
+    let (mut rig, ada) = with_channel();
+    rig.leader.silent = true;
+    rig.send(ada, &publish(1, "a"));
+    rig.pass(9_000);
+    rig.send(ada, &publish(2, "b"));
+    rig.pass(1_500);
+    let errors: Vec<_> = rig.take(ada).iter().map(|frame| frame["error"]["name"].clone()).collect();
+    assert_eq!(errors, ["unknown", "unknown"]);
+    rig.leader.silent = false;
+    rig.send(ada, &[publish(3, "a"), publish(4, "b")].join("\n"));
+    assert_eq!(nonces(&rig), ["a", "b"], "the retry of the first does not come after the second");
+}
+
+#[test]
+fn a_signal_whose_broker_was_lost_is_unknown_and_not_sent_again() {
+    let (mut rig, ada) = with_channel();
+    rig.down = true;
+    rig.shard.handle_message(ada, br#"{"id":1,"typing":{"channel":"7"}}"#);
+    let Some(Request::Signal(signal)) = rig.shard.poll_request() else { panic!("a signal") };
+    let refusal = Refusal { code: ErrorCode::Unknown, ..Refusal::resend() };
+    let (token, generation) = (signal.token, Generation { incarnation: Incarnation(0), epoch: 0 });
+    rig.down = false;
+    rig.say(vec![Response::Answer { token, generation, result: Err(refusal) }]);
+    assert_eq!(rig.take(ada)[0]["error"]["name"], "unknown");
+    rig.pass(2_000);
+    assert!(!rig.asked().iter().any(|request| matches!(request, Request::Signal(_))));
 }
 
 #[test]
