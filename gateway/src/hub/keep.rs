@@ -64,6 +64,14 @@ impl Hub {
         }
     }
 
+    /// The time to attach a channel again has come. By now it may be another, which took the
+    /// place of one that was forgotten and that nobody reads yet.
+    pub(crate) fn retry_reattach(&mut self, channel: u32) {
+        if self.channels.get(channel as usize).is_some_and(|entry| entry.has_readers()) {
+            self.reattach(channel);
+        }
+    }
+
     /// Attaches a channel again for those who read it.
     pub(crate) fn reattach(&mut self, channel: u32) {
         let Some(entry) = self.channels.get_mut(channel as usize) else { return };

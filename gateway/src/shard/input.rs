@@ -119,7 +119,7 @@ impl Shard {
                 }
             }
             Owner::Join(serial) => self.desk.hub.ask_join(serial),
-            Owner::Reattach(channel) => self.desk.hub.reattach(channel),
+            Owner::Reattach(channel) => self.desk.hub.retry_reattach(channel),
             Owner::Page(channel) => self.desk.hub.retry_page(channel),
         }
     }
