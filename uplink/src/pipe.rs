@@ -193,6 +193,25 @@ impl<T> Receiver<T> {
         out: &mut Vec<T>,
         limit: usize,
     ) -> Poll<Result<(), Closed>> {
+        self.poll_take(cx, limit, |_, item| out.push(item))
+    }
+
+    /// The same with each item's weight, for who passes it on.
+    pub fn poll_recv_weighed(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<(usize, T)>,
+        limit: usize,
+    ) -> Poll<Result<(), Closed>> {
+        self.poll_take(cx, limit, |weight, item| out.push((weight, item)))
+    }
+
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+        mut take: impl FnMut(usize, T),
+    ) -> Poll<Result<(), Closed>> {
         // Registered before anything is looked at: what comes in between wakes.
         self.shared.receiver.register(cx.waker());
         if self.shared.closed.load(Ordering::Acquire) {
@@ -206,10 +225,10 @@ impl<T> Receiver<T> {
         }
         let taken = items.len().min(limit.max(1));
         let mut weight = 0;
-        out.extend(items.drain(..taken).map(|(item_weight, item)| {
+        for (item_weight, item) in items.drain(..taken) {
             weight += item_weight;
-            item
-        }));
+            take(item_weight, item);
+        }
         drop(items);
         self.shared.weight.fetch_sub(weight, Ordering::AcqRel);
         self.shared.waits_for_room.wake();

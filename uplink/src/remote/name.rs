@@ -35,9 +35,26 @@ pub(super) async fn keep_resolved(brokers: Vec<String>, found: watch::Sender<Add
     }
 }
 
-/// The host of `host:port`.
+/// The host of `host:port`; an IPv6 address without its brackets, as a certificate names it.
 pub(super) fn host_of(broker: &str) -> String {
-    broker.rsplit_once(':').map_or(broker, |(host, _)| host).to_owned()
+    let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn a_host_is_what_a_certificate_names() {
+        for (broker, host) in [
+            ("broker-0.brokers:7402", "broker-0.brokers"),
+            ("10.0.0.7:7402", "10.0.0.7"),
+            ("[2001:db8::7]:7402", "2001:db8::7"),
+        ] {
+            assert_eq!(host_of(broker), host);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The gateway's side: one pipe to the gateway, a connection to each broker.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -66,6 +66,7 @@ impl Broker for Remote {
             brokers: BTreeMap::new(),
             next_node: 0,
             turn: Turn::default(),
+            passing: VecDeque::new(),
             requests,
             responses,
             news,
@@ -85,6 +86,8 @@ struct Router {
     brokers: BTreeMap<Node, BrokerAt>,
     next_node: Node,
     turn: Turn,
+    /// On their way to the gateway, with their weights.
+    passing: VecDeque<(usize, Response)>,
     requests: Receiver<Request>,
     responses: Sender<Response>,
     news: mpsc::Sender<(Node, Opened)>,
@@ -148,9 +151,9 @@ impl Router {
                     }
                 }
             }
-            while let Some(response) = self.routes.poll_response() {
-                // Its weight was bounded where it came from; here it only passes.
-                if self.responses.send_when_room(response, RESPONSE_WEIGHT).await.is_err() {
+            self.pass(OWN_WEIGHT);
+            while let Some((weight, response)) = self.passing.pop_front() {
+                if self.responses.send_when_room(response, weight).await.is_err() {
                     return;
                 }
             }
@@ -187,14 +190,14 @@ impl Router {
         broker.open = Some(opened);
     }
 
-    fn send(&mut self, requests: &mut Vec<Request>) {
+    fn send(&mut self, requests: &mut Vec<(usize, Request)>) {
         let mut touched = Vec::new();
-        for request in requests.drain(..) {
+        for (weight, request) in requests.drain(..) {
             let Some(node) = self.routes.route(self.now_ms(), &request) else { continue };
             let Some(open) = self.brokers.get(&node).and_then(|broker| broker.open.as_ref()) else {
                 continue; // answered when its end is heard
             };
-            match open.requests.send_quietly(request, REQUEST_WEIGHT) {
+            match open.requests.send_quietly(request, weight) {
                 Ok(()) if touched.last() != Some(&node) => touched.push(node),
                 Ok(()) => {}
                 // A broker that takes nothing for so long is as good as gone.
@@ -208,11 +211,19 @@ impl Router {
         }
     }
 
-    fn take(&mut self, node: Node, responses: &mut Vec<Response>) {
+    fn take(&mut self, node: Node, responses: &mut Vec<(usize, Response)>) {
         let now_ms = self.now_ms();
-        for response in responses.drain(..) {
+        for (weight, response) in responses.drain(..) {
             self.routes.handle_response(now_ms, node, response);
+            self.pass(weight);
         }
+    }
+
+    /// What the routes have for the gateway weighs as much.
+    fn pass(&mut self, weight: usize) {
+        let routes = &mut self.routes;
+        let responses = std::iter::from_fn(|| routes.poll_response());
+        self.passing.extend(responses.map(|response| (weight, response)));
     }
 
     fn lose(&mut self, node: Node) {
@@ -244,8 +255,8 @@ fn poll(
     from_gateway: &mut Receiver<Request>,
     brokers: &mut BTreeMap<Node, BrokerAt>,
     cx: &mut Context<'_>,
-    requests: &mut Vec<Request>,
-    responses: &mut Vec<Response>,
+    requests: &mut Vec<(usize, Request)>,
+    responses: &mut Vec<(usize, Response)>,
 ) -> Poll<Wake> {
     let is_gateways = !turn.was_gateways;
     turn.was_gateways = true;
@@ -256,7 +267,7 @@ fn poll(
     for range in [behind, (Unbounded, Included(turn.broker))] {
         for (node, broker) in brokers.range_mut(range) {
             let Some(open) = &mut broker.open else { continue };
-            let Poll::Ready(taken) = open.responses.poll_recv(cx, responses, BATCH) else {
+            let Poll::Ready(taken) = open.responses.poll_recv_weighed(cx, responses, BATCH) else {
                 continue;
             };
             *turn = Turn { was_gateways: false, broker: *node };
@@ -269,9 +280,9 @@ fn poll(
 fn poll_gateway(
     from_gateway: &mut Receiver<Request>,
     cx: &mut Context<'_>,
-    requests: &mut Vec<Request>,
+    requests: &mut Vec<(usize, Request)>,
 ) -> Poll<Wake> {
-    let taken = from_gateway.poll_recv(cx, requests, BATCH);
+    let taken = from_gateway.poll_recv_weighed(cx, requests, BATCH);
     taken.map(|taken| if taken.is_ok() { Wake::Requests } else { Wake::End })
 }
 
@@ -293,8 +304,11 @@ impl Keeper {
         let mut pause = PAUSE_MIN;
         let mut told = String::new();
         loop {
+            let began = Instant::now();
             match self.connect_and_carry(node, address, &host, &news).await {
-                Ok(()) => pause = PAUSE_MIN,
+                Ok(()) if began.elapsed() >= STEADY => pause = PAUSE_MIN,
+                // A broker that lets nobody stay is not asked twenty times a second.
+                Ok(()) => pause = (2 * pause).min(PAUSE_MAX),
                 Err(error) => {
                     // Said once, and again when the reason is another.
                     let why = error.to_string();
@@ -360,15 +374,16 @@ impl Keeper {
 
 /// What may wait in each of a router's pipes.
 const PIPE_BYTES_MAX: usize = 8 << 20;
-/// Requests and responses are weighed where they begin; on their way each counts as so much.
-const REQUEST_WEIGHT: usize = 512;
-const RESPONSE_WEIGHT: usize = 512;
+/// What a response weighs that begins here: a refusal, or who leads what.
+const OWN_WEIGHT: usize = 512;
 /// Requests or responses taken at once.
 const BATCH: usize = 256;
 /// New connections that wait to be taken up.
 const NEWS: usize = 16;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A connection that lasted so long was one.
+const STEADY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -82,6 +82,7 @@ fn run(opened: Vec<Opened>) -> Played {
         brokers: brokers(opened),
         next_node: 0,
         turn: Turn::default(),
+        passing: VecDeque::new(),
         requests: from_gateway,
         responses: to_gateway,
         news: news.clone(),
@@ -181,4 +182,26 @@ async fn who_has_something_alone_has_every_turn() {
     assert_eq!(turns(true, [false; 3], 3).await, "ggg");
     assert_eq!(turns(false, [false, true, false], 3).await, "111");
     assert_eq!(turns(false, [false; 3], 3).await, "---");
+}
+
+#[tokio::test]
+async fn what_passes_weighs_as_much_as_before() {
+    let (mut broker, opened) = connection();
+    let mut gateway = run(vec![opened]);
+    broker.say(leading());
+    next(&mut gateway.responses).await;
+    for token in 1..=3 {
+        assert!(gateway.requests.send(attach(token), 1).is_ok());
+        assert_eq!(broker.asked().await, token);
+    }
+    for token in 1..=3 {
+        // More than half of what a pipe of this test holds.
+        broker.responses.send_when_room(answer(token), 600 << 10).await.unwrap();
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut heard = Vec::new();
+    gateway.responses.recv(&mut heard, 8).await.unwrap();
+    assert_eq!(heard.len(), 1, "the others wait where they are bounded");
 }
