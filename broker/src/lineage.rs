@@ -51,6 +51,12 @@ pub enum LineageError {
         /// The store's.
         store: Lineage,
     },
+    /// The same, and nothing in the log says any more what it is.
+    #[error(
+        "the store is empty, but the log was in use: its first records are trimmed. Name the right \
+         store, restore it, or move the log away to begin anew"
+    )]
+    StoreMissingOfTrimmed,
     /// A partition's first record is not what a log begins with.
     #[error("partition {0} does not begin with a genesis record")]
     NoGenesis(PartitionId),
@@ -161,6 +167,9 @@ pub(crate) async fn open(
     }
     let genesis = Found::read(log).await?;
     match (row(store).await?, genesis.lineage) {
+        // What was trimmed was in use, whatever is left of it.
+        (None, None) if genesis.trimmed => Err(LineageError::StoreMissingOfTrimmed),
+        (None, Some(lineage)) if genesis.trimmed => Err(LineageError::StoreMissing(lineage)),
         (None, None) if when_empty == WhenEmpty::Refuse => Err(LineageError::NotCreated),
         (None, None) => create(log, store, Lineage(random()), &genesis).await,
         // A crash came between the first genesis record and the row: the creation goes on.
@@ -208,7 +217,8 @@ fn compare(
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) lineage: Option<Lineage>,
-    /// The partitions that have a genesis record already.
+    /// The partitions that have a genesis record, or had one before they were trimmed. Another one
+    /// behind it would stop them for good.
     pub(crate) begun: Vec<PartitionId>,
     empty: u32,
     /// Some partition has more than its genesis record.
@@ -224,6 +234,7 @@ impl Found {
             found.used |= bounds.end > Offset(1);
             if bounds.start > Offset(0) {
                 found.trimmed = true;
+                found.begun.push(partition);
             } else if bounds.end == Offset(0) {
                 found.empty += 1;
             } else {
