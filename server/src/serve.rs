@@ -77,7 +77,7 @@ struct Server {
 struct BrokerPart {
     running: Running,
     /// Where gateways of other processes come in, if it runs by itself.
-    uplink: Option<(SocketAddr, JoinHandle<anyhow::Result<()>>)>,
+    uplink: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
 /// What holds connections.
@@ -109,7 +109,7 @@ impl Server {
             let (broker, running) = broker::start(&config, &data, &told).await?;
             let uplink = uplink.map(|listener| -> anyhow::Result<_> {
                 let address = listener.local_addr()?;
-                let serving = broker::serve_uplink(config.clone(), listener, broker.clone());
+                let serving = broker::serve_uplink(&config, listener, broker.clone())?;
                 Ok((address, tokio::spawn(serving)))
             });
             broker_part = Some(BrokerPart { running, uplink: uplink.transpose()? });

@@ -42,6 +42,16 @@ async fn until(cluster: &Cluster, what: &str, wanted: impl Fn(&Value) -> bool) -
     last
 }
 
+/// It would take their partitions, and lead none of them for as long as it waits for the others.
+async fn nothing_is_exported_beside_brokers(cluster: &Cluster) {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("export").display().to_string();
+    let ended = cluster.run(&["export", "--to", &to]).await;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("stop all of them first"), "{said}");
+    assert_eq!(look(cluster).await.0["sound"], true, "they lead what they led");
+}
+
 fn led_by<'a>(report: &'a Value, address: &str) -> Vec<&'a Value> {
     let partitions = report["partitions"].as_array().unwrap().iter();
     partitions.filter(|of| of["leader"] == address).collect()
@@ -75,6 +85,7 @@ async fn a_broker_that_was_killed_is_shown_as_silent_and_its_partitions_as_led_b
         assert!(partition["generation"].as_str().unwrap().starts_with("1."), "{partition:#}");
     }
     gateways_say_who_they_are(&cluster).await;
+    nothing_is_exported_beside_brokers(&cluster).await;
 
     let victim = cluster.of(Part::Broker)[0];
     cluster.kill(victim).await;

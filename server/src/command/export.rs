@@ -13,7 +13,7 @@ use crate::{
     args::migration::Export,
     config::{Config, cluster::LogKind},
     data_dir::{DataDir, DataDirError},
-    serve::broker,
+    serve::{backends, broker},
     telemetry,
 };
 
@@ -30,6 +30,8 @@ pub(super) fn run(args: &Export) -> Result<(), Failure> {
 
 async fn work(args: &Export, config: &Config) -> anyhow::Result<()> {
     let data = lock(&config.data)?;
+    // It leads everything itself; beside brokers it would take their partitions and get no further.
+    backends::alone(config).await?;
     let (running, store) = broker::start_alone(config, &data).await?;
     let sealed = bring(args, config, &running, &store).await;
     // Whoever leads next need not wait for this process, whatever came of it.

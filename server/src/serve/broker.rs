@@ -93,11 +93,11 @@ pub(super) fn remote(
 }
 
 /// Takes gateways of other processes until the future is dropped.
-pub(super) async fn serve_uplink(
-    config: Config,
+pub(super) fn serve_uplink(
+    config: &Config,
     listener: TcpListener,
     broker: LocalBroker,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let tls = config.uplink.tls.files();
     let address = listener.local_addr()?;
     if tls.is_none() && !address.ip().is_loopback() {
@@ -106,8 +106,7 @@ pub(super) async fn serve_uplink(
             "the uplink has no certificates: whoever reaches it speaks for every user"
         );
     }
-    listen(listener, Arc::new(broker), tls.as_ref(), Patience::default()).await?;
-    Ok(())
+    listen(listener, Arc::new(broker), tls.as_ref(), Patience::default()).context("uplink.tls")
 }
 
 /// The broker as the gateway reaches it: as it is, or for tests behind a bad line.

@@ -19,16 +19,26 @@ use super::{
 };
 use crate::{Overview, status::BrokerStatus};
 
-/// Serves gateways until dropped.
+/// Serves gateways until the future is dropped; it never ends by itself.
 ///
-/// Without `tls` whoever can connect speaks for any user: only where nobody else can.
-pub async fn listen<B: Overview>(
+/// Without `tls` whoever can connect speaks for any user: only where nobody else can. Fails if its
+/// files cannot be used.
+pub fn listen<B: Overview>(
     listener: TcpListener,
     broker: Arc<B>,
     tls: Option<&TlsFiles>,
     patience: Patience,
-) -> Result<(), TlsError> {
+) -> Result<impl Future<Output = ()> + use<B>, TlsError> {
     let tls = tls.map(TlsFiles::server).transpose()?.map(TlsAcceptor::from);
+    Ok(serve(listener, broker, tls, patience))
+}
+
+async fn serve<B: Overview>(
+    listener: TcpListener,
+    broker: Arc<B>,
+    tls: Option<TlsAcceptor>,
+    patience: Patience,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let register = Arc::new(Register::default());
     let mut tasks = tokio::task::JoinSet::new();

@@ -81,7 +81,7 @@ impl Overview for Toy {
 struct Served {
     address: SocketAddr,
     asked: Arc<Mutex<usize>>,
-    task: JoinHandle<Result<(), TlsError>>,
+    task: JoinHandle<()>,
 }
 
 async fn serve(epoch: u64, at: Option<SocketAddr>, tls: Option<TlsFiles>) -> Served {
@@ -90,7 +90,7 @@ async fn serve(epoch: u64, at: Option<SocketAddr>, tls: Option<TlsFiles>) -> Ser
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(Mutex::new(0));
     let broker = Arc::new(Toy { epoch, asked: Arc::clone(&asked) });
-    let task = tokio::spawn(async move { listen(listener, broker, tls.as_ref(), PATIENCE).await });
+    let task = tokio::spawn(listen(listener, broker, tls.as_ref(), PATIENCE).unwrap());
     Served { address, asked, task }
 }
 
@@ -190,7 +190,7 @@ async fn an_end_of_the_gateway_is_heard_by_the_broker() {
     let (opened, mut pipes) = tokio::sync::mpsc::channel(1);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { listen(listener, Arc::new(Watched(opened)), None, PATIENCE).await });
+    tokio::spawn(listen(listener, Arc::new(Watched(opened)), None, PATIENCE).unwrap());
     let mut gateway = Gateway::open(&[address], None);
     assert!(matches!(gateway.hear().await, Response::Heads(_)));
     let mut from_gateway = pipes.recv().await.unwrap();
