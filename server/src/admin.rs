@@ -47,12 +47,12 @@ impl Readiness {
 pub(crate) struct Dependencies {
     config: Config,
     blobs: Option<Arc<dyn Blobs>>,
-    place: Semaphore,
+    place: Arc<Semaphore>,
 }
 
 impl Dependencies {
     pub(crate) fn new(config: Config, blobs: Option<Arc<dyn Blobs>>) -> Self {
-        Self { config, blobs, place: Semaphore::new(1) }
+        Self { config, blobs, place: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -96,11 +96,18 @@ async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
 }
 
 async fn try_dependencies(State(of): State<Arc<Dependencies>>) -> Response {
-    let Ok(_place) = of.place.try_acquire() else {
+    let Ok(place) = Arc::clone(&of.place).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "a try is under way\n").into_response();
     };
-    let tried: Vec<Tried> = dependencies::try_all(&of.config, of.blobs.clone()).await;
-    Json(tried).into_response()
+    // Goes on when whoever asked hangs up: the place is not free before it is over.
+    let trying = tokio::spawn(async move {
+        let _place = place;
+        dependencies::try_all(&of.config, of.blobs.clone()).await
+    });
+    match trying.await {
+        Ok(tried) => Json::<Vec<Tried>>(tried).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn cluster(State(view): State<View>) -> Response {

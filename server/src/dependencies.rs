@@ -58,7 +58,8 @@ pub(crate) async fn try_all(config: &Config, blobs: Option<Arc<dyn Blobs>>) -> V
                     Some(blobs) => blobs,
                     None => open_blobs(config, Path::new("")).await?,
                 };
-                try_blobs(&*blobs).await
+                // By itself: given up in the middle, it would leave the object behind.
+                tokio::spawn(async move { try_blobs(&*blobs).await }).await?
             })
         ),
     );
