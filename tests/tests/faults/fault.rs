@@ -35,6 +35,16 @@ pub(crate) struct Scene<'a> {
     pub(crate) loads: &'a mut [Load; 2],
     pub(crate) witness: &'a Witness,
     pub(crate) lengths: Lengths,
+    /// What both loads had acknowledged when it began, and from then until it was made good.
+    pub(crate) acked_before: usize,
+    pub(crate) acked_meanwhile: usize,
+}
+
+impl Scene<'_> {
+    /// It is about to be made good.
+    fn heals(&mut self) {
+        self.acked_meanwhile = Load::acked_by(self.loads) - self.acked_before;
+    }
 }
 
 /// How long faults last.
@@ -70,31 +80,32 @@ impl Fault {
     /// both loads were acknowledged again.
     pub(crate) async fn inject(self, scene: &mut Scene<'_>) -> Duration {
         let began = Instant::now();
-        let Lengths { outage, store_outage, .. } = scene.lengths;
         match self {
-            Self::LeaderKilled => return leader_killed(scene.cluster, scene.loads).await,
-            Self::KafkaNodeKilled => return kafka_node_killed(scene.loads).await,
-            Self::GatewayKilled => gateways_killed(scene.cluster).await,
+            Self::LeaderKilled => return leader_killed(scene).await,
+            Self::KafkaNodeKilled => return kafka_node_killed(scene).await,
+            Self::GatewayKilled => gateways_killed(scene).await,
             Self::LeaderFrozen => {
                 let leader = leader(scene.cluster).await;
-                freeze(scene.cluster, leader, outage).await;
+                freeze(scene, leader).await;
             }
             Self::GatewayFrozen => gateway_frozen(scene).await,
-            Self::LeaderCutOff => leader_cut_off(scene.cluster, scene.relay, outage).await,
+            Self::LeaderCutOff => leader_cut_off(scene).await,
             Self::RedisDown => redis_down(scene).await,
             Self::StoreDown => {
                 let paused = services::pause("cql", &["1"]).await;
                 goes_on(scene.loads).await;
-                sleep(store_outage).await;
+                sleep(scene.lengths.store_outage).await;
+                scene.heals();
                 paused.resume();
             }
             Self::BlobsDown => {
                 let paused = services::pause("s3", &[]).await;
                 goes_on(scene.loads).await;
                 scene.cluster.assert_ready().await;
+                scene.heals();
                 paused.resume();
             }
-            Self::RollingRestart => rolling_restart(scene.cluster).await,
+            Self::RollingRestart => rolling_restart(scene).await,
         }
         goes_on(scene.loads).await;
         began.elapsed()
@@ -105,7 +116,7 @@ impl Fault {
 async fn gateway_frozen(scene: &mut Scene<'_>) {
     let before = scene.cluster.resident(Part::Broker);
     // The load over QUIC does not meet it.
-    freeze(scene.cluster, scene.cluster.of(Part::Ws)[1], scene.lengths.outage).await;
+    freeze(scene, scene.cluster.of(Part::Ws)[1]).await;
     let after = scene.cluster.resident(Part::Broker);
     let grown = after.saturating_sub(before);
     assert!(grown < GROWTH_BYTES_MAX, "the brokers grew by {grown} bytes");
@@ -125,6 +136,7 @@ async fn redis_down(scene: &mut Scene<'_>) {
         Some(count) => Some(p99(scene.witness.latencies(count).await)),
         None => None,
     };
+    scene.heals();
     paused.resume();
     if let (Some(before), Some(without), Some(count)) = (before, without, scene.lengths.timed) {
         let after = p99(scene.witness.latencies(count).await);
@@ -133,57 +145,63 @@ async fn redis_down(scene: &mut Scene<'_>) {
     }
 }
 
-async fn leader_killed(cluster: &mut Cluster, loads: &mut [Load; 2]) -> Duration {
+async fn leader_killed(scene: &mut Scene<'_>) -> Duration {
     let began = Instant::now();
-    let leader = leader(cluster).await;
-    cluster.kill(leader).await;
-    goes_on(loads).await;
+    let leader = leader(scene.cluster).await;
+    scene.cluster.kill(leader).await;
+    goes_on(scene.loads).await;
     let healed = began.elapsed();
-    cluster.spawn(leader);
-    cluster.ready(leader).await;
+    scene.heals();
+    scene.cluster.spawn(leader);
+    scene.cluster.ready(leader).await;
     healed
 }
 
-async fn kafka_node_killed(loads: &mut [Load; 2]) -> Duration {
+async fn kafka_node_killed(scene: &mut Scene<'_>) -> Duration {
     let began = Instant::now();
     services::run("kafka", &["kill", "2"]).await;
-    goes_on(loads).await;
+    goes_on(scene.loads).await;
     let healed = began.elapsed();
+    scene.heals();
     services::run("kafka", &["start", "2"]).await;
     healed
 }
 
-async fn gateways_killed(cluster: &mut Cluster) {
-    for gateway in [cluster.of(Part::Ws)[0], cluster.of(Part::Quic)[0]] {
-        cluster.kill(gateway).await;
-        cluster.spawn(gateway);
-        cluster.ready(gateway).await;
+async fn gateways_killed(scene: &mut Scene<'_>) {
+    for gateway in [scene.cluster.of(Part::Ws)[0], scene.cluster.of(Part::Quic)[0]] {
+        scene.cluster.kill(gateway).await;
+        scene.cluster.spawn(gateway);
+        scene.cluster.ready(gateway).await;
     }
+    scene.heals();
 }
 
-async fn freeze(cluster: &Cluster, node: usize, outage: Duration) {
-    cluster.signal(node, Signal::STOP);
-    sleep(outage).await;
-    cluster.signal(node, Signal::CONT);
+async fn freeze(scene: &mut Scene<'_>, node: usize) {
+    scene.cluster.signal(node, Signal::STOP);
+    sleep(scene.lengths.outage).await;
+    scene.heals();
+    scene.cluster.signal(node, Signal::CONT);
 }
 
 /// The broker behind the relay.
-async fn leader_cut_off(cluster: &Cluster, relay: &Relay, outage: Duration) {
-    let behind = cluster.of(Part::Broker)[2];
-    while cluster.leads(behind).await == 0 {
+async fn leader_cut_off(scene: &mut Scene<'_>) {
+    let behind = scene.cluster.of(Part::Broker)[2];
+    while scene.cluster.leads(behind).await == 0 {
         sleep(Duration::from_millis(100)).await;
     }
-    relay.set_cut(true);
-    sleep(outage).await;
-    relay.set_cut(false);
+    scene.relay.set_cut(true);
+    sleep(scene.lengths.outage).await;
+    scene.heals();
+    scene.relay.set_cut(false);
 }
 
-async fn rolling_restart(cluster: &mut Cluster) {
-    for node in 0..cluster.nodes.len() {
-        cluster.stop(node).await;
-        cluster.spawn(node);
-        cluster.ready(node).await;
+async fn rolling_restart(scene: &mut Scene<'_>) {
+    for node in 0..scene.cluster.nodes.len() {
+        scene.cluster.stop(node).await;
+        scene.cluster.spawn(node);
+        scene.cluster.ready(node).await;
     }
+    scene.heals();
 }
 
 /// A broker that leads something, and is not behind the relay.

@@ -100,17 +100,24 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
         for load in &mut loads {
             load.acks_more(50).await;
         }
-        let before = (Load::acked_by(&loads), witness.reads(), witness.refusals());
+        let (reads, refusals) = (witness.reads(), witness.refusals());
+        let acked_before = Load::acked_by(&loads);
         let mut scene = Scene {
             cluster: &mut cluster,
             relay: &relay,
             loads: &mut loads,
             witness: &witness,
             lengths: plan.lengths,
+            acked_before,
+            acked_meanwhile: 0,
         };
         let healed = fault.inject(&mut scene).await;
-        let during = Load::acked_by(&loads) - before.0;
-        let (reads, refusals) = (witness.reads() - before.1, witness.refusals() - before.2);
+        let meanwhile = scene.acked_meanwhile;
+        assert!(
+            meanwhile > 0,
+            "round {round}, {fault:?}: nothing was acknowledged while it lasted"
+        );
+        let (reads, refusals) = (witness.reads() - reads, witness.refusals() - refusals);
         witness.create().await;
         for load in &mut loads {
             let totals = load.end(&cluster, &format!("round {round}, {fault:?}")).await;
@@ -118,8 +125,8 @@ async fn nothing_acknowledged_is_lost_repeated_or_reordered_by_any_fault() {
             retried += totals.retried;
         }
         println!(
-            "round {round}: {fault:?}, {:.1} s until both were acknowledged again, {during} acked, \
-             {reads} reads and {refusals} refusals meanwhile, {:.1} s in all",
+            "round {round}: {fault:?}, {:.1} s until both were acknowledged again, {meanwhile} acked \
+             before it was made good, {reads} reads and {refusals} refusals meanwhile, {:.1} s in all",
             healed.as_secs_f64(),
             started.elapsed().as_secs_f64(),
         );
