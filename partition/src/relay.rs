@@ -265,9 +265,14 @@ impl Partition {
             return;
         };
         let mut left = more || rows.len() == self.relay.rows_max;
+        let (below, of) =
+            (self.relay.checkpoint.0, self.projection.noted().map(|of| of.incarnation));
+        // An adoption may go on from the store on another log: the offsets of the one before say
+        // nothing there, and nobody projects its facts again.
+        let is_of_earlier = |row: &Sendable| of.is_some_and(|of| row.stamp.incarnation() < of);
         for (key, row) in rows {
             match self.sendable(key, &row) {
-                Some(row) if row.row.offset < self.relay.checkpoint.0 => {
+                Some(row) if row.row.offset < below || is_of_earlier(&row) => {
                     self.relay.held += 1;
                     self.relay.line_up(row);
                 }

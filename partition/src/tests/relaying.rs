@@ -2,14 +2,14 @@
 
 use chappe_protocol::{ChannelId, Incarnation, PartitionId, UserId, message::Role};
 use chappe_storage::{
-    log::AppendError,
-    store::{Key, Row},
+    log::{AppendError, Offset},
+    store::{Key, Mutation, Row},
 };
 
 use crate::{
     config::{Assignment, Bounds, Leadership},
-    record::{Fact, FactBody, Record, decode},
-    row::RowValue,
+    record::{Adopt, Fact, FactBody, Genesis, Record, decode},
+    row::{CheckpointRow, RowValue},
     testing::{Asker, LINEAGE, World, channel_in},
 };
 
@@ -302,4 +302,45 @@ fn what_an_earlier_leader_left_above_the_checkpoint_waits_for_it() {
     world.pass(10_000);
     assert_eq!(taken(&world), 1);
     assert_eq!(outbox(&world), []);
+}
+
+#[test]
+fn what_was_to_be_sent_before_a_log_was_made_anew_is_sent_from_the_store_whatever_its_offset() {
+    let mut world = World::embedded();
+    world.relay_to = None;
+    world.assign(0);
+    let ann = Asker::new(0, 1);
+    let channel = ann.create(&mut world, "general");
+    world.relay_to = Some(0);
+    world.pass(2_000);
+    world.relay_to = None;
+    for i in 0..50 {
+        ann.publish(&mut world, &format!("m{i}"), channel, "m");
+    }
+    ann.add(&mut world, "a", channel, 2, Role::Member);
+    world.pass(2_000);
+    let [(key, _)] = &outbox(&world)[..] else { panic!("one row waits") };
+    assert!(matches!(world.store.value(key), Some(RowValue::Outbox(row)) if row.offset > 50));
+    // The log is lost and adopted: the checkpoint of the next incarnation is at its beginning.
+    world.logs[0].restore();
+    let adopted = Assignment { lineage: LINEAGE, incarnation: Incarnation(2) };
+    world.logs[0].truncate(Offset(0));
+    world.inject(0, &Record::Genesis(Genesis { lineage: LINEAGE, partitions: 1 }));
+    let adopt = Adopt { lineage: LINEAGE, incarnation: adopted.incarnation };
+    let at = world.inject(0, &Record::Adopt(adopt));
+    let row = CheckpointRow::anew(adopted, at, &world.logs[0].at(at.0), 0, 0);
+    let Mutation { key, stamp, value } = row.write(PartitionId(0), adopted.incarnation);
+    world.store.put(key, Row { stamp, value: value.unwrap() });
+    world.add_node();
+    world.nodes.swap_remove(0);
+    world.assign_as(0, adopted.incarnation);
+    world.relay_to = Some(0);
+    world.pass(5_000);
+    // Before and after the adoption.
+    ann.remove(&mut world, "r", channel, 2);
+    world.pass(5_000);
+    assert_eq!(outbox(&world), []);
+    world.trace.clear();
+    Asker::new(0, 2).events(&mut world, "his", ChannelId::inbox(UserId::new(2)), 0);
+    assert_eq!(world.trace.lines, ["his: events [1 channel.added, 2 channel.removed] of 2"]);
 }
