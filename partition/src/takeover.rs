@@ -62,6 +62,7 @@ impl Partition {
         // The projection went on: nothing that it is still to hear of is about this leadership.
         self.drop_leadership(now);
         self.assignment = Some(assignment);
+        self.behind_since_ms = None; // the patience of an earlier takeover is not this one's
         self.count = Count::new(assignment.lineage, Incarnation(1));
         self.flight.restart(Offset(0));
         self.slots.clear();

@@ -274,3 +274,34 @@ fn a_partition_with_nothing_to_do_lets_its_driver_sleep() {
     let now = world.now(0);
     assert!(world.core(0).deadline(now) > now.boot_ms + 1_000, "stopped for good");
 }
+
+/// A leader of a cluster with facts, whose log seems to end before them.
+fn cut_off() -> (World, crate::testing::SimLog) {
+    let mut world = World::clustered(1);
+    world.assign(0);
+    world.pass(2_000);
+    let (ann, channel) = begin(&mut world);
+    ann.publish(&mut world, "a", channel, "a");
+    world.pass(2_000);
+    let whole = world.logs[0].clone();
+    world.logs[0].truncate(Offset(2));
+    (world, whole)
+}
+
+#[test]
+fn a_takeover_has_its_own_patience_with_a_log_that_seems_short() {
+    let (mut world, whole) = cut_off();
+    world.restart(0);
+    world.pass(20_000);
+    assert_eq!(world.core(0).standing(), Standing::TakingOver);
+    // It is another's for a while, and then this one's again.
+    let now = world.now(0);
+    world.core(0).handle_revoked(now);
+    world.pass(60_000);
+    world.assign(0);
+    world.pass(20_000);
+    assert_eq!(world.core(0).standing(), Standing::TakingOver);
+    world.logs[0] = whole;
+    world.pass(2_000);
+    assert_eq!(world.core(0).standing(), Standing::Leading);
+}
