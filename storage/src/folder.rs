@@ -75,6 +75,16 @@ impl Folder {
         Ok(false)
     }
 
+    /// Marks a folder of an older format, of which the present one can read everything, as of this
+    /// one.
+    pub(crate) fn upgrade(&self, older: &str) -> io::Result<()> {
+        match fs::read(self.join(FORMAT)) {
+            Ok(found) if found == older.as_bytes() => self.set_made(),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Marks it as made. Everything in it is durable.
     pub(crate) fn set_made(&self) -> io::Result<()> {
         let mut file = File::create(self.join(FORMAT_NEW))?;

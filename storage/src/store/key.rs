@@ -201,6 +201,22 @@ impl Table {
         };
         (first, Bound::Excluded(KeyBytes::of(self.number() + 1)))
     }
+
+    /// The keys of this table's bundles, those that end at or above `after` if it is given; none
+    /// for a table without.
+    pub(super) fn bundles(self, after: Option<Key>) -> Option<std::ops::Range<KeyBytes>> {
+        if !SEQUENCE_TABLES.contains(&self.number()) {
+            return None;
+        }
+        let first = match after {
+            Some(key) => {
+                let (sequence, position) = Sequence::of(key.to_bytes().as_ref())?;
+                sequence.bundle_bytes(position)
+            }
+            None => KeyBytes::of(BUNDLES + self.number()),
+        };
+        Some(first..KeyBytes::of(BUNDLES + self.number() + 1))
+    }
 }
 
 impl Key {
@@ -254,23 +270,46 @@ impl Key {
 
 /// The messages or the events of a channel: rows whose keys differ in a number alone, which is the
 /// end of the key.
+///
+/// Neighbouring rows may be kept as one *bundle*, under a key of its own: the sequence, in another
+/// table's number, and the position that it ends at or below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sequence([u8; SEQUENCE_BYTES]);
 
 impl Sequence {
     /// The sequence that a key belongs to, and its position there.
     pub(super) fn of(key: &[u8]) -> Option<(Self, u64)> {
-        let (sequence, position) = key.split_first_chunk::<SEQUENCE_BYTES>()?;
-        let is_one = [Table::Messages.number(), Table::Events.number()].contains(&sequence[0]);
-        let position = u64::from_be_bytes(position.try_into().ok()?);
-        is_one.then_some((Self(*sequence), position))
+        let (sequence, position) = Self::split(key)?;
+        SEQUENCE_TABLES.contains(&sequence.0[0]).then_some((sequence, position))
     }
 
-    /// The keys that it can have, both ends included.
-    pub(super) fn keys(self) -> std::ops::RangeInclusive<KeyBytes> {
-        let sequence = KeyBytes { len: 0, ..KeyBytes::of(0) }.field(&self.0);
-        let key = |position| sequence.u64(position);
-        key(0)..=key(u64::MAX)
+    /// The sequence of a bundle's key, and the position that the bundle ends at or below.
+    pub(super) fn of_bundle(key: &[u8]) -> Option<(Self, u64)> {
+        let (mut sequence, position) = Self::split(key)?;
+        sequence.0[0] = sequence.0[0].checked_sub(BUNDLES)?;
+        SEQUENCE_TABLES.contains(&sequence.0[0]).then_some((sequence, position))
+    }
+
+    fn split(key: &[u8]) -> Option<(Self, u64)> {
+        let (sequence, position) = key.split_first_chunk::<SEQUENCE_BYTES>()?;
+        Some((Self(*sequence), u64::from_be_bytes(position.try_into().ok()?)))
+    }
+
+    /// The key of the row at a position, as bytes.
+    pub(super) fn row_bytes(self, position: u64) -> KeyBytes {
+        KeyBytes { len: 0, ..KeyBytes::of(0) }.field(&self.0).u64(position)
+    }
+
+    /// The key of a bundle that ends at a position.
+    pub(super) fn bundle_bytes(self, position: u64) -> KeyBytes {
+        let mut key = self.row_bytes(position);
+        key.bytes[0] += BUNDLES;
+        key
+    }
+
+    /// The key of the row at a position, if a row can be there.
+    pub(super) fn key(self, position: u64) -> Option<Key> {
+        Key::from_bytes(self.row_bytes(position).as_ref())
     }
 }
 
@@ -340,6 +379,12 @@ impl Fields<'_> {
 
 /// Table and channel.
 const SEQUENCE_BYTES: usize = 1 + 8;
+
+/// The tables whose rows are sequences.
+const SEQUENCE_TABLES: [u8; 2] = [Table::Messages.number(), Table::Events.number()];
+
+/// Added to a sequence's table for the keys of its bundles. It stays below the conditional tables.
+const BUNDLES: u8 = 64;
 
 /// The longest, an outbox row's: table, partition and three fields of eight bytes.
 const KEY_BYTES_MAX: usize = 1 + 4 + 3 * 8;

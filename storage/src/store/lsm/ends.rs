@@ -5,79 +5,45 @@
 //! was a tenth of what a publish cost. An end is an upper bound: it is raised before the row is
 //! written, and stays when the row was not written after all or expires.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem;
 
-use fjall::{UserKey, UserValue};
 use foldhash::fast::RandomState;
 
 use super::super::StoreError;
 use super::super::key::Sequence;
 use super::group::Rows;
 
-/// The committed rows of the one thread that writes them.
-pub(super) struct Ends<'a, R> {
-    rows: &'a R,
-    known: RefCell<Known>,
-}
-
-/// The ends that were needed of late: those of the present generation and the one before it.
+/// The ends that were needed of late, of the one thread that writes rows: those of the present
+/// generation and the one before it.
 #[derive(Default)]
-struct Known {
+pub(super) struct Ends {
     young: HashMap<Sequence, u64, RandomState>,
     old: HashMap<Sequence, u64, RandomState>,
 }
 
-impl<'a, R: Rows> Ends<'a, R> {
-    pub(super) fn new(rows: &'a R) -> Self {
-        Self { rows, known: RefCell::default() }
-    }
-
+impl Ends {
     /// Whether nothing was ever written here or beyond. From now on something was.
-    fn is_new(&self, sequence: Sequence, position: u64) -> Result<bool, StoreError> {
-        let known = &mut *self.known.borrow_mut();
-        let end = match known.get(&sequence) {
-            Some(end) => end,
-            None => self.rows.end(sequence)?.unwrap_or(0),
-        };
-        known.set(sequence, end.max(position));
-        Ok(position > end)
-    }
-}
-
-impl<R: Rows> Rows for Ends<'_, R> {
-    fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
-        if let Some((sequence, position)) = Sequence::of(key)
-            && self.is_new(sequence, position)?
-        {
-            return Ok(None);
+    pub(super) fn is_new(
+        &mut self,
+        rows: &impl Rows,
+        sequence: Sequence,
+        position: u64,
+    ) -> Result<bool, StoreError> {
+        if let Some(end) = self.young.get_mut(&sequence) {
+            let is_new = position > *end;
+            *end = position.max(*end);
+            return Ok(is_new);
         }
-        self.rows.get(key)
-    }
-
-    fn end(&self, sequence: Sequence) -> Result<Option<u64>, StoreError> {
-        self.rows.end(sequence)
-    }
-
-    fn commit(
-        &self,
-        changes: impl Iterator<Item = (UserKey, Option<UserValue>)>,
-    ) -> Result<(), StoreError> {
-        self.rows.commit(changes)
-    }
-}
-
-impl Known {
-    fn get(&self, sequence: &Sequence) -> Option<u64> {
-        self.young.get(sequence).or_else(|| self.old.get(sequence)).copied()
-    }
-
-    fn set(&mut self, sequence: Sequence, end: u64) {
-        self.young.insert(sequence, end);
+        let end = match self.old.get(&sequence) {
+            Some(end) => *end,
+            None => rows.end(sequence)?.unwrap_or(0),
+        };
+        self.young.insert(sequence, end.max(position));
         if self.young.len() >= GENERATION_MAX {
             self.old = mem::take(&mut self.young);
         }
+        Ok(position > end)
     }
 }
 
@@ -87,52 +53,45 @@ const GENERATION_MAX: usize = 16_384;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::collections::BTreeMap;
 
     use chappe_protocol::{ChannelId, Rev, Seq};
+    use fjall::{UserKey, UserValue};
 
     use super::*;
     use crate::store::Key;
 
-    /// Committed rows, and how often they were looked into.
+    /// The committed end of every sequence, and how often it was looked for.
     #[derive(Default)]
-    struct Map {
-        rows: RefCell<BTreeMap<Vec<u8>, UserValue>>,
+    struct Committed {
+        end: Cell<Option<u64>>,
         looks: Cell<usize>,
     }
 
-    impl Rows for Map {
-        fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
-            self.looks.set(self.looks.get() + 1);
-            Ok(self.rows.borrow().get(key).cloned())
+    impl Rows for Committed {
+        fn get(&self, _: &[u8]) -> Result<Option<UserValue>, StoreError> {
+            unreachable!("an end is looked for alone")
         }
 
-        fn end(&self, sequence: Sequence) -> Result<Option<u64>, StoreError> {
-            let positions = self.rows.borrow();
-            let positions = positions.keys().filter_map(|key| Sequence::of(key));
-            Ok(positions.filter(|(of, _)| *of == sequence).map(|(_, position)| position).max())
+        fn end(&self, _: Sequence) -> Result<Option<u64>, StoreError> {
+            self.looks.set(self.looks.get() + 1);
+            Ok(self.end.get())
+        }
+
+        fn bundle(&self, _: Sequence, _: u64) -> Result<Option<(UserKey, UserValue)>, StoreError> {
+            unreachable!("an end is looked for alone")
         }
 
         fn commit(
             &self,
-            changes: impl Iterator<Item = (UserKey, Option<UserValue>)>,
+            _: impl Iterator<Item = (UserKey, Option<UserValue>)>,
         ) -> Result<(), StoreError> {
-            for (key, value) in changes {
-                self.rows.borrow_mut().insert(key.to_vec(), value.unwrap());
-            }
-            Ok(())
+            unreachable!("nothing is written")
         }
     }
 
-    impl Map {
-        fn with(keys: impl IntoIterator<Item = Key>) -> Self {
-            let rows = keys.into_iter().map(|key| (bytes(key), "stored".into()));
-            Self { rows: RefCell::new(rows.collect()), looks: Cell::new(0) }
-        }
-    }
-
-    fn bytes(key: Key) -> Vec<u8> {
-        key.to_bytes().as_ref().to_vec()
+    fn is_new(ends: &mut Ends, rows: &Committed, key: Key) -> bool {
+        let (sequence, position) = Sequence::of(key.to_bytes().as_ref()).unwrap();
+        ends.is_new(rows, sequence, position).unwrap()
     }
 
     fn message(channel: u64, seq: u64) -> Key {
@@ -145,53 +104,33 @@ mod tests {
 
     #[test]
     fn only_what_lies_beyond_the_end_is_taken_for_new() {
-        let map = Map::with([message(1, 5), event(1, 9), message(2, 7)]);
-        let ends = Ends::new(&map);
-        let is_stored = |key| ends.get(&bytes(key)).unwrap().is_some();
-        assert!(!is_stored(message(1, 6)));
-        assert_eq!(map.looks.get(), 0);
-        assert!(is_stored(message(1, 5)));
-        assert!(is_stored(event(1, 9)) && is_stored(message(2, 7)));
-        assert_eq!(map.looks.get(), 3);
-        assert!(!is_stored(event(1, 3)), "below the end it may be there, and is looked for");
-        assert_eq!(map.looks.get(), 4);
+        let rows = Committed { end: Cell::new(Some(5)), ..Committed::default() };
+        let ends = &mut Ends::default();
+        assert!(is_new(ends, &rows, message(1, 6)));
+        assert!(!is_new(ends, &rows, message(1, 5)));
+        assert!(!is_new(ends, &rows, event(1, 5)));
+        assert!(!is_new(ends, &rows, message(2, 4)));
+        assert!(is_new(ends, &rows, event(1, 9)));
+        assert_eq!(rows.looks.get(), 3, "once for each sequence");
     }
 
     #[test]
     fn what_was_written_is_looked_for_from_then_on() {
-        let map = Map::default();
-        let ends = Ends::new(&map);
-        for seq in [3, 1, 2, 3] {
-            let key = bytes(message(1, seq));
-            if ends.get(&key).unwrap().is_none() {
-                ends.commit([(key.as_slice().into(), Some("new".into()))].into_iter()).unwrap();
-            } else {
-                assert_eq!(seq, 3);
-            }
-        }
-        assert_eq!(map.looks.get(), 3, "for 1, 2 and the second 3");
+        let (rows, ends) = (Committed::default(), &mut Ends::default());
+        let new = [3, 1, 2, 3, 4].map(|seq| is_new(ends, &rows, message(1, seq)));
+        assert_eq!(new, [true, false, false, false, true]);
     }
 
     #[test]
     fn an_end_that_was_forgotten_is_found_again() {
-        let channels = 0..3 * GENERATION_MAX as u64;
-        let map = Map::default();
-        let ends = Ends::new(&map);
-        for channel in channels.clone() {
-            assert_eq!(ends.get(&bytes(message(channel, 5))), Ok(None));
+        let channels = 3 * GENERATION_MAX as u64;
+        let (rows, ends) = (Committed::default(), &mut Ends::default());
+        for channel in 0..channels {
+            assert!(is_new(ends, &rows, message(channel, 5)));
         }
-        assert!(ends.known.borrow().young.len() + ends.known.borrow().old.len() < channels.count());
-        let kept = bytes(message(0, 5));
-        map.rows.borrow_mut().insert(kept.clone(), "stored".into());
-        assert_eq!(ends.get(&kept), Ok(Some("stored".into())));
-    }
-
-    #[test]
-    fn rows_that_do_not_end_in_a_number_are_always_looked_for() {
-        let map = Map::default();
-        let ends = Ends::new(&map);
-        assert_eq!(ends.get(&bytes(Key::Head(ChannelId::new(1)))), Ok(None));
-        assert_eq!(ends.get(b"\x80name"), Ok(None));
-        assert_eq!(map.looks.get(), 2);
+        assert!(((ends.young.len() + ends.old.len()) as u64) < channels);
+        rows.end.set(Some(5));
+        assert!(!is_new(ends, &rows, message(0, 5)));
+        assert!(is_new(ends, &rows, message(0, 6)));
     }
 }

@@ -10,10 +10,14 @@
 //! finding a name free and claiming it, cannot be torn apart. A group enters the tree after its
 //! sync; a reader never sees what a power cut could still take back.
 //!
+//! New rows of a channel that come together are kept together (`bundle.rs`), as the tree takes one
+//! large entry for little more than a small one.
+//!
 //! A removed row leaves nothing behind that would remember its stamp. That is enough for the rows
 //! that may be removed (see [`Mutation::value`]) and for expired events, whose facts lie far below
 //! the checkpoint.
 
+mod bundle;
 mod ends;
 mod group;
 mod open;
@@ -24,6 +28,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +40,7 @@ use tokio::sync::Semaphore;
 use super::{
     Claimed, Key, Mutation, ROW_BYTES_MAX, Row, Scan, Store, StoreError, Table, UniqueKey,
 };
-use group::{Change, RowChange, Rows};
+use group::{Change, Rows};
 use tree::Tree;
 use writer::Writer;
 
@@ -89,21 +94,23 @@ impl LsmStore {
 #[async_trait]
 impl Store for LsmStore {
     async fn write(&self, batch: Vec<Mutation>) -> Result<(), StoreError> {
-        let scratch = &mut Vec::new();
-        let rows = batch.into_iter().map(|row| RowChange::encode(row, scratch));
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        if rows.is_empty() {
+        let bytes = batch.iter().map(|row| row.value.as_ref().map_or(0, Bytes::len));
+        if let Some(bytes) = bytes.max().filter(|bytes| *bytes > ROW_BYTES_MAX) {
+            return Err(StoreError::TooLarge { bytes });
+        }
+        if batch.is_empty() {
             return Ok(());
         }
-        self.writer.submit(Change::Rows(rows)).await.map(drop)
+        self.writer.submit(Change::Rows(batch)).await.map(drop)
     }
 
     async fn get(&self, key: Key) -> Result<Option<Row>, StoreError> {
-        self.read(move |tree| tree.row(&key)).await
+        let rows = self.read(move |tree| tree.rows(&[key])).await?;
+        Ok(rows.into_iter().next().flatten())
     }
 
     async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Row>>, StoreError> {
-        self.read(move |tree| keys.iter().map(|key| tree.row(key)).collect()).await
+        self.read(move |tree| tree.rows(&keys)).await
     }
 
     async fn scan(&self, scan: Scan, limit: usize) -> Result<Vec<(Key, Row)>, StoreError> {
@@ -144,19 +151,22 @@ impl Store for LsmStore {
     }
 
     async fn expire_events(&self, channel: ChannelId, up_to: Rev) -> Result<(), StoreError> {
-        let mut from = Rev::ZERO;
-        loop {
-            let page = move |tree: &Tree| tree.expired(channel, from, up_to, EXPIRED_PAGE_ROWS);
-            let keys = self.read(page).await?;
-            let Some(Key::Event(_, last)) = keys.last() else { return Ok(()) };
-            from = *last; // read again, in case it is the last position there is
-            let full = keys.len() == EXPIRED_PAGE_ROWS;
-            let removals = keys.into_iter().map(RowChange::expire).collect();
-            self.writer.submit(Change::Rows(removals)).await?;
-            if !full {
-                return Ok(());
+        for (first, last) in read::expired(channel, up_to) {
+            let mut first = Bound::Included(first);
+            loop {
+                let range = (first, Bound::Included(last.clone()));
+                let page = move |tree: &Tree| tree.keys(range, EXPIRED_PAGE_KEYS);
+                let page = self.read(page).await?;
+                let Some(key) = page.last() else { break };
+                first = Bound::Excluded(key.to_vec());
+                let is_last = page.len() < EXPIRED_PAGE_KEYS;
+                self.writer.submit(Change::Expire(page)).await?;
+                if is_last {
+                    break;
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -173,5 +183,5 @@ fn unique_bytes(key: &UniqueKey, value: &[u8]) -> Result<fjall::UserKey, StoreEr
 const READS_MAX: usize = 32;
 /// The tree takes keys of up to 65,535 bytes; no name comes near.
 const UNIQUE_KEY_BYTES_MAX: usize = 4096;
-/// Expired rows that are removed with one commit.
-const EXPIRED_PAGE_ROWS: usize = 1024;
+/// Keys of expired rows and bundles that are removed with one commit.
+const EXPIRED_PAGE_KEYS: usize = 1024;

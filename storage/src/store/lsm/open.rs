@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 
 use super::super::StoreError;
 use super::tree::{Tree, tree_error};
@@ -45,6 +45,7 @@ impl Default for LsmOptions {
 
 pub(super) fn open(dir: &Path, options: &LsmOptions) -> Result<Tree, OpenError> {
     let folder = Folder::lock(dir, FORMAT)?;
+    folder.upgrade(FORMAT_1)?;
     if !folder.is_made(&[TREE])? {
         make(&folder, options)?;
     }
@@ -67,6 +68,7 @@ fn open_tree(folder: &Folder, options: &LsmOptions) -> Result<(Database, Keyspac
         .max_journaling_size(options.journal_bytes_max)
         .max_cached_files(Some(options.open_files_max))
         .worker_threads(WORKERS)
+        .journal_compression(CompressionType::None) // it would save a disk what costs a processor
         .open()
         .map_err(open_error)?;
     // Filters stay on every level: a new row's stamp is looked for before it is written.
@@ -90,7 +92,9 @@ fn open_error(error: fjall::Error) -> OpenError {
     }
 }
 
-const FORMAT: &str = "chappe store 1\n";
+const FORMAT: &str = "chappe store 2\n";
+/// The format before rows were kept in bundles. It is this one, without any.
+const FORMAT_1: &str = "chappe store 1\n";
 const TREE: &str = "tree";
 const ROWS: &str = "rows";
 /// Threads that flush and compact. With more than one, `fjall` 3.1 keeps the first for flushes and

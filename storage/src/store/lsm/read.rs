@@ -1,28 +1,42 @@
 //! Reads of typed rows: one key, a range, the expired events of a channel.
 
+use std::cmp::Reverse;
+use std::ops::Bound;
+
 use bytes::Bytes;
 use chappe_protocol::id::POSITION_MAX;
 use chappe_protocol::{ChannelId, Rev, Seq, UserId};
+use fjall::{UserKey, UserValue};
 
-use super::super::key::BUCKET;
+use super::super::key::{BUCKET, KeyBytes, Sequence};
 use super::super::{Key, Row, Scan, Stamp, StoreError, Table, UniqueKey};
-use super::group::Rows;
-use super::tree::{Tree, tree_error};
+use super::bundle::Bundle;
+use super::tree::{Tree, View, tree_error};
 
 impl Tree {
-    /// Reads one row.
-    pub(super) fn row(&self, key: &Key) -> Result<Option<Row>, StoreError> {
-        self.get(key.to_bytes().as_ref())?.map(|value| decode_row(&value)).transpose()
+    /// Reads rows, in the order asked.
+    pub(super) fn rows(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, StoreError> {
+        let view = self.view();
+        keys.iter().map(|key| view.row(key)).collect()
     }
 
     /// Reads at most `limit` rows of a range, in its order.
     pub(super) fn scan(&self, scan: Scan, limit: usize) -> Result<Vec<(Key, Row)>, StoreError> {
         let Some(Span { first, last, order }) = Span::of(scan) else { return Ok(Vec::new()) };
-        let range = self.range(first.to_bytes()..=last.to_bytes());
+        let view = self.view();
+        let alone = view.range(first.to_bytes()..=last.to_bytes());
+        let bundles = view.bundles(&first, &last)?.into_iter().flatten();
+        let is_in = |key: &Key| (first..=last).contains(key);
+        let mut rows = match order {
+            Order::LowestFirst => decode(alone, bundles, limit, is_in)?,
+            Order::HighestFirst => decode(alone.rev(), bundles.rev(), limit, is_in)?,
+        };
         match order {
-            Order::LowestFirst => range.take(limit).map(decode_entry).collect(),
-            Order::HighestFirst => range.rev().take(limit).map(decode_entry).collect(),
+            Order::LowestFirst => rows.sort_by_key(|(key, _)| *key),
+            Order::HighestFirst => rows.sort_by_key(|(key, _)| Reverse(*key)),
         }
+        rows.truncate(limit);
+        Ok(rows)
     }
 
     /// Reads at most `limit` rows of a table, lowest first.
@@ -32,7 +46,13 @@ impl Tree {
         after: Option<Key>,
         limit: usize,
     ) -> Result<Vec<(Key, Row)>, StoreError> {
-        self.range(table.keys(after)).take(limit).map(decode_entry).collect()
+        let view = self.view();
+        let bundles = table.bundles(after).map(|keys| view.range(keys)).into_iter().flatten();
+        let is_in = |key: &Key| after.is_none_or(|after| *key > after);
+        let mut rows = decode(view.range(table.keys(after)), bundles, limit, is_in)?;
+        rows.sort_by_key(|(key, _)| *key);
+        rows.truncate(limit);
+        Ok(rows)
     }
 
     /// Reads at most `limit` names, lowest first.
@@ -46,30 +66,94 @@ impl Tree {
             let name = UniqueKey::name(&key).ok_or_else(unknown_key)?;
             Ok((name, Bytes::copy_from_slice(&value)))
         };
-        self.range(UniqueKey::names(after)).take(limit).map(name).collect()
+        self.view().range(UniqueKey::names(after)).take(limit).map(name).collect()
     }
 
-    /// The keys of at most `limit` events of a channel from `from` on whose buckets end at or
-    /// below `up_to`.
-    pub(super) fn expired(
+    /// At most `limit` keys of a range, as bytes.
+    pub(super) fn keys(
         &self,
-        channel: ChannelId,
-        from: Rev,
-        up_to: Rev,
+        range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
         limit: usize,
-    ) -> Result<Vec<Key>, StoreError> {
-        let kept_from = (up_to.get() + 1) / BUCKET * BUCKET;
-        if from.get() >= kept_from {
-            return Ok(Vec::new());
-        }
-        let (first, last) =
-            (Key::Event(channel, from), Key::Event(channel, Rev::new(kept_from - 1)));
-        let range = self.range(first.to_bytes()..=last.to_bytes());
-        range.take(limit).map(|entry| decode_key(&entry.key().map_err(tree_error)?)).collect()
+    ) -> Result<Vec<UserKey>, StoreError> {
+        self.view().range(range).take(limit).map(|entry| entry.key().map_err(tree_error)).collect()
     }
 }
 
-/// A row's value as it is stored: its stamp in eight bytes, big-endian, then its own bytes.
+impl View<'_> {
+    fn row(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        let bytes = key.to_bytes();
+        if let Some(value) = self.get(bytes.as_ref())? {
+            return decode_row(&value).map(Some);
+        }
+        let Some((sequence, position)) = Sequence::of(bytes.as_ref()) else { return Ok(None) };
+        let Some((_, bundle)) = self.bundle(sequence, position)? else { return Ok(None) };
+        Ok(Bundle::decode(bundle)?.row(position))
+    }
+
+    /// The bundles that the rows of a range may be in, of rows that may be in any.
+    fn bundles(&self, first: &Key, last: &Key) -> Result<Option<fjall::Iter>, StoreError> {
+        let place = |key: &Key| Sequence::of(key.to_bytes().as_ref());
+        let (Some((sequence, first)), Some((_, last))) = (place(first), place(last)) else {
+            return Ok(None);
+        };
+        let first = sequence.bundle_bytes(first);
+        // The last one may end above the range.
+        Ok(Some(match self.bundle(sequence, last)? {
+            Some((end, _)) => self.range(first.as_ref()..=&*end),
+            None => self.range(first..=sequence.bundle_bytes(last)),
+        }))
+    }
+}
+
+/// The keys of a channel's events whose buckets end at or below `up_to`, and those of their
+/// bundles: the first and the last of each.
+pub(super) fn expired(channel: ChannelId, up_to: Rev) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let kept_from = (up_to.get() + 1) / BUCKET * BUCKET;
+    let first = Key::Event(channel, Rev::ZERO).to_bytes();
+    let (Some(last), Some((sequence, _))) =
+        (kept_from.checked_sub(1), Sequence::of(first.as_ref()))
+    else {
+        return Vec::new();
+    };
+    let keys = |first: KeyBytes, last: KeyBytes| (first.as_ref().into(), last.as_ref().into());
+    vec![
+        keys(first, sequence.row_bytes(last)),
+        keys(sequence.bundle_bytes(0), sequence.bundle_bytes(last)),
+    ]
+}
+
+/// The rows of both that are wanted, in no order, but none without those before it in the order of
+/// the entries; at least `limit` if there are so many.
+fn decode(
+    alone: impl Iterator<Item = fjall::Guard>,
+    bundles: impl Iterator<Item = fjall::Guard>,
+    limit: usize,
+    is_in: impl Fn(&Key) -> bool,
+) -> Result<Vec<(Key, Row)>, StoreError> {
+    let mut rows = alone.take(limit).map(decode_entry).collect::<Result<Vec<_>, _>>()?;
+    let enough = rows.len() + limit;
+    for entry in bundles {
+        if rows.len() >= enough {
+            break;
+        }
+        let (key, value) = entry.into_inner().map_err(tree_error)?;
+        let (sequence, _) = Sequence::of_bundle(&key).ok_or_else(unknown_key)?;
+        for (position, row) in Bundle::decode(value)?.rows() {
+            let key = sequence.key(position).ok_or_else(unknown_key)?;
+            if is_in(&key) {
+                rows.push((key, row));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The value of a row as it is stored: its stamp in eight bytes, big-endian, then its own bytes.
+pub(super) fn stored_row(stamp: Stamp, value: &[u8]) -> UserValue {
+    [&stamp.0.to_be_bytes(), value].concat().into()
+}
+
+/// The stamp of a stored row.
 pub(super) fn stored_stamp(value: &[u8]) -> Result<Stamp, StoreError> {
     let (stamp, _) = value.split_first_chunk().ok_or_else(bad_value)?;
     Ok(Stamp(u64::from_be_bytes(*stamp)))

@@ -3,13 +3,15 @@
 //! Everything here blocks. Only the writer's thread commits.
 
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{RangeBounds, RangeInclusive};
 use std::time::{Duration, Instant};
 
-use fjall::{AbstractTree, Database, Keyspace, LsmError, PersistMode, UserKey, UserValue};
+use fjall::{
+    AbstractTree, Database, Keyspace, LsmError, PersistMode, Readable, Snapshot, UserKey, UserValue,
+};
 
 use super::super::StoreError;
-use super::super::key::Sequence;
+use super::super::key::{KeyBytes, Sequence};
 use super::group::Rows;
 use crate::folder::Folder;
 
@@ -32,9 +34,9 @@ impl Tree {
         Self { rows, database, folder, disk_free_bytes_min }
     }
 
-    /// The rows of a range of keys.
-    pub(super) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> fjall::Iter {
-        self.rows.range(range)
+    /// The rows as they are now, whatever is committed meanwhile.
+    pub(super) fn view(&self) -> View<'_> {
+        View { rows: &self.rows, snapshot: self.database.snapshot() }
     }
 
     /// Refuses while the disk is nearly full. The tree takes no write after one that failed, and a
@@ -68,15 +70,58 @@ impl Tree {
     }
 }
 
+/// The committed rows of one moment.
+pub(super) struct View<'a> {
+    rows: &'a Keyspace,
+    snapshot: Snapshot,
+}
+
+impl View<'_> {
+    /// The value of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
+        self.snapshot.get(self.rows, key).map_err(tree_error)
+    }
+
+    /// The entries of a range of keys.
+    pub(super) fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> fjall::Iter {
+        self.snapshot.range(self.rows, range)
+    }
+
+    /// The first bundle that ends at or above a position, and its key.
+    pub(super) fn bundle(
+        &self,
+        sequence: Sequence,
+        position: u64,
+    ) -> Result<Option<(UserKey, UserValue)>, StoreError> {
+        let range = sequence.bundle_bytes(position)..=sequence.bundle_bytes(u64::MAX);
+        self.range(range).next().map(|entry| entry.into_inner().map_err(tree_error)).transpose()
+    }
+}
+
 impl Rows for Tree {
     fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
         self.rows.get(key).map_err(tree_error)
     }
 
     fn end(&self, sequence: Sequence) -> Result<Option<u64>, StoreError> {
-        let Some(last) = self.range(sequence.keys()).next_back() else { return Ok(None) };
-        let key = last.key().map_err(tree_error)?;
-        Ok(Sequence::of(&key).map(|(_, position)| position))
+        let view = self.view();
+        let last = |range: RangeInclusive<KeyBytes>| {
+            let last = view.range(range).next_back();
+            last.map(|entry| entry.key().map_err(tree_error)).transpose()
+        };
+        let row = last(sequence.row_bytes(0)..=sequence.row_bytes(u64::MAX))?;
+        let bundle = last(sequence.bundle_bytes(0)..=sequence.bundle_bytes(u64::MAX))?;
+        let row = row.and_then(|key| Sequence::of(&key));
+        let bundle = bundle.and_then(|key| Sequence::of_bundle(&key));
+        Ok(row.into_iter().chain(bundle).map(|(_, position)| position).max())
+    }
+
+    fn bundle(
+        &self,
+        sequence: Sequence,
+        position: u64,
+    ) -> Result<Option<(UserKey, UserValue)>, StoreError> {
+        self.view().bundle(sequence, position)
     }
 
     fn commit(

@@ -72,7 +72,7 @@ impl Drop for Writer {
 }
 
 fn run(rows: &impl Rows, mut requests: mpsc::Receiver<Request>) {
-    let rows = &Ends::new(rows);
+    let ends = &mut Ends::default();
     while let Some(first) = requests.blocking_recv() {
         let mut group = Group::default();
         let mut places = Vec::new();
@@ -82,7 +82,7 @@ fn run(rows: &impl Rows, mut requests: mpsc::Receiver<Request>) {
         while let Some(Request { change, answer, place }) = next {
             bytes += change.bytes();
             places.push(place);
-            answers.push((answer, group.add(rows, change)));
+            answers.push((answer, group.add(rows, ends, change)));
             next = if bytes < GROUP_BYTES_MAX { requests.try_recv().ok() } else { None };
         }
         let committed = rows.commit(group.into_changes());

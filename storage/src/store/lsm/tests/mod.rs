@@ -1,5 +1,6 @@
 //! The LSM store against its model, and what its folder and disk may do to it.
 
+mod bundles;
 mod disk;
 mod group;
 mod writer;
@@ -64,8 +65,20 @@ async fn a_second_store_in_the_same_directory_is_refused() {
 async fn another_format_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(LsmStore::open(dir.path()).unwrap());
-    fs::write(dir.path().join("format"), "chappe store 2\n").unwrap();
+    fs::write(dir.path().join("format"), "chappe store 3\n").unwrap();
     assert!(matches!(LsmStore::open(dir.path()), Err(OpenError::Format)));
+}
+
+#[tokio::test]
+async fn a_store_without_bundles_is_taken_over_and_then_no_longer_of_its_format() {
+    let dir = TempDir::new().unwrap();
+    let store = LsmStore::open(dir.path()).unwrap();
+    store.write(vec![message(1, 1, "hello")]).await.unwrap();
+    drop(store);
+    fs::write(dir.path().join("format"), "chappe store 1\n").unwrap();
+    let store = LsmStore::open(dir.path()).unwrap();
+    assert!(store.get(message(1, 1, "").key).await.unwrap().is_some());
+    assert_eq!(fs::read(dir.path().join("format")).unwrap(), b"chappe store 2\n");
 }
 
 #[tokio::test]

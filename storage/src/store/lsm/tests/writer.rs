@@ -24,6 +24,14 @@ impl Rows for Gate {
         Ok(None)
     }
 
+    fn bundle(
+        &self,
+        _: Sequence,
+        _: u64,
+    ) -> Result<Option<(fjall::UserKey, fjall::UserValue)>, StoreError> {
+        Ok(None)
+    }
+
     fn commit(
         &self,
         changes: impl Iterator<Item = (fjall::UserKey, Option<fjall::UserValue>)>,
@@ -44,7 +52,7 @@ fn gated() -> (Arc<Writer>, Receiver<usize>, SyncSender<Result<(), StoreError>>)
 fn put(seq: u64, bytes: usize) -> Change {
     let key = Key::Message(ChannelId::new(1), Seq::new(seq));
     let mutation = Mutation { key, stamp: Stamp(1), value: Some(vec![0; bytes].into()) };
-    Change::Rows(vec![RowChange::encode(mutation, &mut Vec::new()).unwrap()])
+    Change::Rows(vec![mutation])
 }
 
 type Submitted = JoinHandle<Result<Claimed, StoreError>>;
@@ -67,7 +75,7 @@ async fn what_waits_during_a_commit_becomes_one_commit() {
     let (writer, sizes, outcomes) = gated();
     let first = submit(&writer, [put(0, 10)].into_iter()).await;
     assert_eq!(sizes.recv().unwrap(), 1);
-    let others = submit(&writer, (1..=100).map(|seq| put(seq, 10))).await;
+    let others = submit(&writer, (1..=100).map(|seq| put(seq, 5_000))).await; // too large for bundles
     outcomes.send(Ok(())).unwrap();
     assert_eq!(sizes.recv().unwrap(), 100);
     for done in first {
