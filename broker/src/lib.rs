@@ -30,4 +30,4 @@ pub use config::Config;
 pub use lineage::{LineageError, WhenEmpty, genesis, is_genesis};
 pub use local::LocalBroker;
 pub use sealing::Seal;
-pub use start::{Parts, Running, StartError, create, start};
+pub use start::{Join, JoinError, Joined, Parts, Running, StartError, create, start};

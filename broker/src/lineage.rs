@@ -77,6 +77,9 @@ pub enum LineageError {
     /// An adoption was begun, and nobody leads before it is done.
     #[error("the adoption of this log has begun and is not finished: run `chappe log adopt` again")]
     Adopting,
+    /// It became another incarnation while this process was starting.
+    #[error("the log was adopted a moment ago: start again")]
+    Adopted,
     /// The log is not, or not wholly, what the store was made of.
     #[error(
         "partition {partition} {what}: restore the log, or take it over as it is by \
@@ -190,6 +193,22 @@ pub(crate) async fn open(
             Ok(assignment)
         }
     }
+}
+
+/// Whether what [`open`] found still holds. For one who has just become visible to those who ask
+/// whether the log is led.
+pub(crate) async fn confirm(
+    store: &Arc<dyn Store>,
+    assignment: Assignment,
+) -> Result<(), LineageError> {
+    match migration::begun(store).await? {
+        Some(Migration::Import(_)) => return Err(LineageError::Importing),
+        Some(Migration::Adopt(_)) => return Err(LineageError::Adopting),
+        Some(Migration::Export(_)) | None => {}
+    }
+    let now = row(store).await?.map(|row| (row.lineage(), Incarnation(row.incarnation)));
+    let is_same = now == Some((assignment.lineage, assignment.incarnation));
+    if is_same { Ok(()) } else { Err(LineageError::Adopted) }
 }
 
 /// What the store knows of its log.

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{Arc, atomic::AtomicU64},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chappe_partition::{Assignment, Config as PartitionConfig, Partition};
@@ -20,6 +20,7 @@ use tokio::{
     runtime,
     sync::{mpsc, watch},
     task::LocalSet,
+    time::timeout,
 };
 
 use crate::{
@@ -34,6 +35,8 @@ use crate::{
 
 /// Pipes and batches of requests on their way to a thread.
 const MAILBOX: usize = 1_024;
+/// Who may not lead after all waits so long until the others know.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +44,20 @@ pub enum StartError {
     /// Log and store cannot be used together.
     #[error(transparent)]
     Lineage(#[from] LineageError),
+    /// It cannot be one of those who lead.
+    #[error("the group of brokers cannot be joined: {0}")]
+    Join(#[from] JoinError),
     /// The system gives no thread or timer.
     #[error("a thread of the broker cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
+
+/// Which partitions are this process's to lead, and what becomes of that.
+pub type Joined = (Arc<dyn Ownership>, Changes);
+/// Why there is no such thing.
+pub type JoinError = Box<dyn std::error::Error + Send + Sync>;
+/// Joins those who lead. From then on others may wait for what is given to this process.
+pub type Join = Box<dyn FnOnce() -> Result<Joined, JoinError> + Send>;
 
 /// A running broker. Dropping it stops it without waiting for that.
 pub struct Running {
@@ -63,10 +76,9 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     /// The store.
     pub store: Arc<dyn Store>,
-    /// Which partitions are this process's to lead.
-    pub ownership: Arc<dyn Ownership>,
-    /// What becomes of that.
-    pub changes: Changes,
+    /// Called once it is certain that log and store belong together: one who joins and ends then
+    /// takes partitions away from those who could lead them.
+    pub join: Join,
     /// The way to the leaders of inboxes; none when this process leads everything.
     pub inboxes: Option<Arc<dyn Broker>>,
     /// What becomes of a log and a store that are new.
@@ -76,9 +88,12 @@ pub struct Parts {
 impl Parts {
     /// Of a process that has log and store to itself and leads everything.
     pub fn alone(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Self {
-        let (all, changes) = All::new(log.partitions());
-        let ownership = Arc::new(all);
-        Self { log, store, ownership, changes, inboxes: None, when_empty: WhenEmpty::Make }
+        let partitions = log.partitions();
+        let join = move || -> Result<Joined, JoinError> {
+            let (all, changes) = All::new(partitions);
+            Ok((Arc::new(all), changes))
+        };
+        Self { log, store, join: Box::new(join), inboxes: None, when_empty: WhenEmpty::Make }
     }
 }
 
@@ -92,8 +107,17 @@ pub async fn create(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Result<Incarnat
 ///
 /// Call it within a tokio runtime; the broker's own threads do not use that one.
 pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running), StartError> {
-    let assignment = lineage::open(&parts.log, &parts.store, parts.when_empty).await?;
-    start_as(config, parts, assignment).await
+    let Parts { log, store, join, inboxes, when_empty } = parts;
+    let assignment = lineage::open(&log, &store, when_empty).await?;
+    let (ownership, changes) = join()?;
+    // An adoption asks whether anybody has joined. One that asked before is found here.
+    if let Err(moved) = lineage::confirm(&store, assignment).await {
+        drop(changes); // nothing was taken up, so nobody waits for a hand-over
+        drop(timeout(LEAVE_PATIENCE, ownership.leave()).await);
+        return Err(moved.into());
+    }
+    let ground = Ground { log, store, inboxes, assignment };
+    run(config, ground, (ownership, changes)).await
 }
 
 /// The same with what it claims given: for whoever makes it so that it is.
@@ -102,7 +126,24 @@ pub(crate) async fn start_as(
     parts: Parts,
     assignment: Assignment,
 ) -> Result<(LocalBroker, Running), StartError> {
-    let Parts { log, store, ownership, changes, inboxes, .. } = parts;
+    let Parts { log, store, join, inboxes, .. } = parts;
+    run(config, Ground { log, store, inboxes, assignment }, join()?).await
+}
+
+/// What is led, and as what.
+struct Ground {
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    inboxes: Option<Arc<dyn Broker>>,
+    assignment: Assignment,
+}
+
+async fn run(
+    config: Config,
+    ground: Ground,
+    (ownership, changes): Joined,
+) -> Result<(LocalBroker, Running), StartError> {
+    let Ground { log, store, inboxes, assignment } = ground;
     let drivers = config.threads.clamp(1, log.partitions() as usize);
     let (mailboxes, mails): (Vec<_>, Vec<_>) =
         (0..drivers).map(|_| mpsc::channel::<Mail>(MAILBOX)).unzip();

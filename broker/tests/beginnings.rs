@@ -8,14 +8,17 @@ mod memory;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use chappe_broker::{
-    Bounds, Config, LineageError, Parts, StartError,
+    Bounds, Config, JoinError, Joined, LineageError, Parts, StartError,
     adoption::{self, Loss, Onward},
-    create, start,
+    create,
+    migration::{self, Migration},
+    start,
 };
 use chappe_partition::row::RowValue;
 use chappe_protocol::{ChannelId, PartitionId, Rev, UserId};
 use chappe_storage::{
     log::{Log, Offset},
+    ownership::All,
     store::{Key, Store, lsm::LsmStore},
 };
 use tokio::time::{sleep, timeout};
@@ -133,4 +136,62 @@ async fn a_trimmed_log_is_not_begun_again_for_a_store_that_is_empty() {
         let started = start(config(), Parts::alone(shared(&log), empty)).await;
         assert!(matches!(started.err(), Some(StartError::Lineage(_))));
     }
+}
+
+/// Starts one that does this when it joins.
+async fn start_joining(
+    log: &MemoryLog,
+    store: &Arc<dyn Store>,
+    joins: impl FnOnce() + Send + 'static,
+) -> String {
+    let join = move || -> Result<Joined, JoinError> {
+        joins();
+        let (all, changes) = All::new(PARTITIONS);
+        Ok((Arc::new(all), changes))
+    };
+    let parts = Parts { join: Box::new(join), ..Parts::alone(shared(log), Arc::clone(store)) };
+    match start(config(), parts).await {
+        Err(StartError::Lineage(error)) => error.to_string(),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it starts"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_joins_those_who_lead_before_log_and_store_were_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, store) = (MemoryLog::new(PARTITIONS), store(dir.path()));
+    published(&log, &store, 1).await;
+    log.cut(other(), 2);
+    let said = start_joining(&log, &store, || panic!("it joins")).await;
+    assert!(said.contains("it was truncated"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_that_begins_or_ends_before_a_broker_joins_keeps_it_from_leading() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, store) = (MemoryLog::new(PARTITIONS), store(dir.path()));
+    published(&log, &store, 1).await;
+    let before: Vec<_> = (0..PARTITIONS).map(|id| log.end(PartitionId(id))).collect();
+    let plan = adoption::inspect(&shared(&log), &store).await.unwrap();
+    let adopted = plan.adoption;
+    let now = tokio::runtime::Handle::current();
+    let (of, on) = (Arc::clone(&store), now.clone());
+    let begins = move || {
+        let begins = async { migration::begin(&of, Migration::Adopt(adopted)).await };
+        tokio::task::block_in_place(|| on.block_on(begins)).unwrap();
+    };
+    let said = start_joining(&log, &store, begins).await;
+    assert!(said.contains("has begun and is not finished"), "{said}");
+
+    migration::end(&store, Migration::Adopt(adopted)).await.unwrap();
+    let of = Arc::clone(&store);
+    let ends = move || {
+        let ends = async { adoption::settle(&of, &plan).await };
+        tokio::task::block_in_place(|| now.block_on(ends)).unwrap();
+    };
+    let said = start_joining(&log, &store, ends).await;
+    assert!(said.contains("adopted a moment ago"), "{said}");
+    let after: Vec<_> = (0..PARTITIONS).map(|id| log.end(PartitionId(id))).collect();
+    assert_eq!(before, after, "it claimed nothing");
 }

@@ -196,12 +196,12 @@ pub(crate) mod clustered {
         store::scylla::{self, SchemaError, ScyllaLogin, ScyllaOptions, ScyllaStore, ScyllaTls},
     };
 
-    use chappe_broker::WhenEmpty;
+    use chappe_broker::{JoinError, Joined, WhenEmpty};
 
     use super::*;
     use crate::config::cluster::Mechanism;
 
-    /// Opens both, and joins the group of brokers.
+    /// Opens both.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Parts> {
         let wait = config.broker.wait;
         let (kafka, scylla) = (kafka(config)?, scylla(config));
@@ -212,15 +212,19 @@ pub(crate) mod clustered {
         parts(config, log, Arc::new(store))
     }
 
-    /// Joins the group of brokers.
+    /// The group of brokers is joined when log and store were compared.
     pub(super) fn parts(
         config: &Config,
         log: Arc<dyn Log>,
         store: Arc<dyn Store>,
     ) -> anyhow::Result<Parts> {
-        let (group, changes) = Group::join(group(config)?).context("log.group")?;
-        let (ownership, when_empty) = (Arc::new(group), WhenEmpty::Refuse);
-        Ok(Parts { log, store, ownership, changes, inboxes: None, when_empty })
+        let group = group(config)?;
+        let join = move || -> Result<Joined, JoinError> {
+            let (group, changes) = Group::join(group)?;
+            Ok((Arc::new(group), changes))
+        };
+        let (join, when_empty) = (Box::new(join), WhenEmpty::Refuse);
+        Ok(Parts { log, store, join, inboxes: None, when_empty })
     }
 
     fn group(config: &Config) -> anyhow::Result<GroupConfig> {
