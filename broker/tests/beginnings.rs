@@ -14,7 +14,7 @@ use chappe_broker::{
     migration::{self, Migration},
     start,
 };
-use chappe_partition::row::RowValue;
+use chappe_partition::{record::Record, row::RowValue};
 use chappe_protocol::{ChannelId, PartitionId, Rev, UserId};
 use chappe_storage::{
     log::{Log, Offset},
@@ -194,4 +194,27 @@ async fn an_adoption_that_begins_or_ends_before_a_broker_joins_keeps_it_from_lea
     assert!(said.contains("adopted a moment ago"), "{said}");
     let after: Vec<_> = (0..PARTITIONS).map(|id| log.end(PartitionId(id))).collect();
     assert_eq!(before, after, "it claimed nothing");
+}
+
+#[tokio::test]
+async fn after_a_stop_the_store_has_everything_and_the_next_start_replays_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, store) = (MemoryLog::new(PARTITIONS), store(dir.path()));
+    for _ in 0..2 {
+        let parts = Parts::alone(shared(&log), Arc::clone(&store));
+        let (broker, running) = start(Config::default(), parts).await.unwrap();
+        timeout(WAIT, running.leads_all()).await.expect("all partitions are led");
+        let mut gateway = Gateway::open(&broker);
+        gateway.command(1, channel(), "c", create_command("general")).await.unwrap();
+        for n in 0..100 {
+            let text = publish(channel(), "text");
+            gateway.command(1, channel(), &format!("n{n}"), text).await.unwrap();
+        }
+        tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+        for partition in (0..PARTITIONS).map(PartitionId) {
+            assert_eq!(checkpoint(&store, partition).await, log.end(partition), "{partition}");
+            let last = log.last(partition);
+            assert!(matches!(last, Record::Release(_)), "{partition} ends with {last:?}");
+        }
+    }
 }

@@ -86,6 +86,7 @@ impl Partition {
     /// It leads no longer, and will not again unless it is assigned again.
     pub(crate) fn let_go(&mut self, now: Now) {
         self.drop_leadership(now);
+        self.projection.end();
         self.phase = Phase::Idle;
         self.actions.push_back(Action::Leads(None));
         self.actions.push_back(Action::HandedOver);

@@ -236,6 +236,16 @@ impl Partition {
         }
     }
 
+    /// Whether it is handed over and nothing of it is left to do: the store has what the log has,
+    /// and its checkpoint says so.
+    pub fn has_ended(&self) -> bool {
+        match self.phase {
+            Phase::Idle => self.projection.is_saved(),
+            Phase::Halted(_) => true,
+            _ => false,
+        }
+    }
+
     /// Why it stopped, if it did.
     pub const fn halt(&self) -> Option<&Halt> {
         match &self.phase {

@@ -73,7 +73,6 @@ pub(crate) struct Driver {
     deadlines_ms: Vec<u64>,
     /// The partitions that were handed something in this round.
     touched: BTreeSet<usize>,
-    handed_over: usize,
     appender: Box<dyn Appender>,
     acks: Acks,
     inbox: Inbox,
@@ -107,7 +106,6 @@ impl Driver {
             deadlines_ms: vec![0; partitions.len()],
             partitions,
             touched: BTreeSet::new(),
-            handed_over: 0,
             appender,
             acks,
             calls: Calls { log, store, inbox: inbox.clone(), permits },
@@ -317,7 +315,6 @@ impl Driver {
             }
             Action::HandedOver => {
                 self.owned.release(id);
-                self.handed_over += 1;
                 // Taken away and given back before it was handed over.
                 if self.owned.holds(id) {
                     let assignment = self.owned.assignment;
@@ -381,17 +378,18 @@ impl Driver {
         let now = now();
         self.stop_at_ms = Some(now.boot_ms + FLUSH_MS);
         for (index, partition) in self.partitions.iter_mut().enumerate() {
+            // Whether anybody else revoked it or not: what is handed over is not taken up again.
+            self.owned.lose(partition.id());
             partition.handle_revoked(now);
             self.touched.insert(index);
         }
     }
 
-    /// Stops once everything is handed over and projected, or when its time is up: what is not
-    /// projected then is in the log.
+    /// Stops once everything is handed over and in the store, also that it is, or when its time is
+    /// up: what is not in the store then is in the log.
     fn has_stopped(&self) -> bool {
         let Some(at_ms) = self.stop_at_ms else { return false };
-        let done = self.handed_over >= self.partitions.len() && self.backlog_bytes == 0;
-        done || now().boot_ms >= at_ms
+        self.partitions.iter().all(Partition::has_ended) || now().boot_ms >= at_ms
     }
 }
 

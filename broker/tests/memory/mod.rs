@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chappe_partition::record::{Record, decode};
 use chappe_protocol::PartitionId;
 use chappe_storage::log::{
     Acked, Acks, AppendRefused, Appender, Bounds, Entry, Log, Offset, ReadError,
@@ -40,6 +41,10 @@ impl MemoryLog {
 
     pub(crate) fn end(&self, partition: PartitionId) -> u64 {
         self.kept(partition).records.len() as u64
+    }
+
+    pub(crate) fn last(&self, partition: PartitionId) -> Record {
+        decode(self.kept(partition).records.last().unwrap()).unwrap()
     }
 
     fn kept(&self, partition: PartitionId) -> MutexGuard<'_, Kept> {

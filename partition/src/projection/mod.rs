@@ -40,6 +40,8 @@ pub(crate) struct Projection {
     facts: usize,
     /// A fact whose effect somebody waits for: it is not left to linger.
     urgent: bool,
+    /// The leadership is over and nothing more comes: nothing lingers, the checkpoint included.
+    ended: bool,
     stage: Stage,
     /// Everything up to here is in the store.
     durable: Option<Durable>,
@@ -104,6 +106,7 @@ impl Projection {
             bytes: 0,
             facts: 0,
             urgent: false,
+            ended: false,
             stage: Stage::Idle,
             durable: None,
             unsaved: false,
@@ -127,6 +130,12 @@ impl Projection {
         self.noted = Some(*row);
         let offset = Offset(row.offset - 1);
         self.durable = Some(Durable { offset, crc: row.crc, count: Count::at(row) });
+    }
+
+    /// Nothing is confirmed any more: what is here is brought home at once, so that whoever takes
+    /// over has nothing to replay.
+    pub(crate) const fn end(&mut self) {
+        self.ended = true;
     }
 
     /// What is under way will not be heard of; it is done again.
@@ -174,6 +183,16 @@ impl Projection {
         self.facts == 0
     }
 
+    /// Whether everything that was confirmed is in the store, and the checkpoint is behind it.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.steps.is_empty() && !self.is_unsaved() && matches!(self.stage, Stage::Idle)
+    }
+
+    /// Whether the checkpoint lacks something that is durable.
+    fn is_unsaved(&self) -> bool {
+        self.durable.is_some_and(|at| self.saved != Some(at.offset.next()))
+    }
+
     /// Whether the seal is another than the checkpoint says, and no fact is left before it.
     fn lacks_seal(&self) -> bool {
         let newest = self.steps.back().map(|step| step.count).or(self.durable.map(|at| at.count));
@@ -192,13 +211,16 @@ impl Projection {
         }
         let checkpoint = self.unsaved.then(|| self.saved_ms + bounds.checkpoint_ms);
         let facts = self.backlog().1.map(|since| {
-            let full = self.urgent || self.bytes >= bounds.projection_bytes;
+            let full = self.urgent || self.ended || self.bytes >= bounds.projection_bytes;
             if full { 0 } else { since + bounds.projection_linger_ms }
         });
         // Beats and claims alone are no hurry, but replay must not grow with them for ever.
-        let behind = self.durable.is_some_and(|at| self.saved != Some(at.offset.next()))
-            || self.steps.front().is_some_and(|step| step.fact.is_none());
-        let idle = behind.then(|| self.saved_ms + IDLE_CHECKPOINT_MS.min(bounds.refresh_ms));
+        let behind =
+            self.is_unsaved() || self.steps.front().is_some_and(|step| step.fact.is_none());
+        let idle = behind.then(|| match self.ended {
+            true => 0,
+            false => self.saved_ms + IDLE_CHECKPOINT_MS.min(bounds.refresh_ms),
+        });
         // Whoever sealed it waits for that.
         let seal = self.lacks_seal().then_some(0);
         [checkpoint, facts, idle, seal].into_iter().flatten().min()
