@@ -73,8 +73,10 @@ impl Floor {
     /// Publishes one record to the partitions in turn. Returns the time to its acknowledgement.
     pub(crate) fn publish_one(&self, bytes: usize) -> Duration {
         let (counts, changed) = &*self.producer.context().0;
+        let record = vec![b'x'; bytes];
+        let partition = counts.lock().unwrap().acked as i32 % PARTITIONS as i32;
         let started = Instant::now();
-        self.send(&vec![b'x'; bytes], counts.lock().unwrap().acked as i32 % PARTITIONS as i32);
+        self.send(&record, partition);
         drop(changed.wait_while(counts.lock().unwrap(), |counts| counts.in_flight > 0).unwrap());
         started.elapsed()
     }
