@@ -1,4 +1,4 @@
-//! The identity of an embedded log: made with the log, kept in the store, compared at every start.
+//! The identity of a log: made with the log, kept in the store, compared at every start.
 //!
 //! Log and store belong together. A start that finds one without the other, or two that are not
 //! each other's, refuses: going on would renumber what clients hold.
@@ -153,11 +153,12 @@ pub enum WhenEmpty {
 /// How long the genesis records may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads what log this is, and makes it if it is new.
+/// Reads what log this is, and makes it if it is new. `patience` is for a log that seems short.
 pub(crate) async fn open(
     log: &Arc<dyn Log>,
     store: &Arc<dyn Store>,
     when_empty: WhenEmpty,
+    patience: Duration,
 ) -> Result<Assignment, LineageError> {
     match migration::begun(store).await? {
         Some(Migration::Import(_)) => return Err(LineageError::Importing),
@@ -186,9 +187,6 @@ pub(crate) async fn open(
         }
         (Some(row), lineage) => {
             let assignment = compare(row, lineage, log.partitions())?;
-            // Whoever may make a log has it to himself: it is what it seems to be.
-            let is_alone = when_empty == WhenEmpty::Make;
-            let patience = if is_alone { Duration::ZERO } else { fit::PATIENCE };
             fit::check(log, store, assignment, patience).await?;
             Ok(assignment)
         }

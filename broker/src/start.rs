@@ -27,6 +27,7 @@ use crate::{
     Config, LineageError, LocalBroker, WhenEmpty,
     budget::Budget,
     driver::{Driver, Seat},
+    fit,
     leading::Leading,
     lineage,
     local::{Mail, Shared},
@@ -100,7 +101,9 @@ impl Parts {
 /// Makes a log and a store one, if both are new; else checks that they are. Only one process may
 /// do so at a time.
 pub async fn create(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Result<Incarnation, LineageError> {
-    Ok(lineage::open(&log, &store, WhenEmpty::Make).await?.incarnation)
+    // Brokers may lead it meanwhile: it need not be what it seems to be.
+    let assignment = lineage::open(&log, &store, WhenEmpty::Make, fit::PATIENCE).await?;
+    Ok(assignment.incarnation)
 }
 
 /// Starts a broker, which leads the partitions that are given to it.
@@ -108,7 +111,12 @@ pub async fn create(log: Arc<dyn Log>, store: Arc<dyn Store>) -> Result<Incarnat
 /// Call it within a tokio runtime; the broker's own threads do not use that one.
 pub async fn start(config: Config, parts: Parts) -> Result<(LocalBroker, Running), StartError> {
     let Parts { log, store, join, inboxes, when_empty } = parts;
-    let assignment = lineage::open(&log, &store, when_empty).await?;
+    let patience = match when_empty {
+        // Whoever makes a log at its start has it to himself: it is what it seems to be.
+        WhenEmpty::Make => Duration::ZERO,
+        WhenEmpty::Refuse => fit::PATIENCE,
+    };
+    let assignment = lineage::open(&log, &store, when_empty, patience).await?;
     let (ownership, changes) = join()?;
     // An adoption asks whether anybody has joined. One that asked before is found here.
     if let Err(moved) = lineage::confirm(&store, assignment).await {

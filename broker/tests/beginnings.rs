@@ -15,7 +15,7 @@ use chappe_broker::{
     start,
 };
 use chappe_partition::{record::Record, row::RowValue};
-use chappe_protocol::{ChannelId, PartitionId, Rev, UserId};
+use chappe_protocol::{ChannelId, Incarnation, PartitionId, Rev, UserId};
 use chappe_storage::{
     log::{Log, Offset},
     ownership::All,
@@ -136,6 +136,17 @@ async fn a_trimmed_log_is_not_begun_again_for_a_store_that_is_empty() {
         let started = start(config(), Parts::alone(shared(&log), empty)).await;
         assert!(matches!(started.err(), Some(StartError::Lineage(_))));
     }
+}
+
+#[tokio::test]
+async fn a_log_whose_end_is_told_by_a_node_that_is_behind_is_looked_at_again_beside_its_leaders() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, store) = (MemoryLog::new(PARTITIONS), store(dir.path()));
+    published(&log, &store, 1).await;
+    tokio::time::pause();
+    log.seems_to_end(other(), 4, 2);
+    let made = create(shared(&log), Arc::clone(&store)).await;
+    assert_eq!(made.unwrap(), Incarnation(1));
 }
 
 /// Starts one that does this when it joins.
