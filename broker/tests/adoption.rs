@@ -1,6 +1,7 @@
 //! Adoptions on the real embedded log and store, cut off between any two steps.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod frail;
 mod gateway;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use chappe_storage::{
 use chappe_uplink::{Answer, Start};
 use tokio::time::{sleep, timeout};
 
+use frail::Frail;
 use gateway::{Gateway, WAIT, create, history, publish};
 
 const PARTITIONS: u32 = 2;
@@ -208,7 +210,24 @@ async fn an_adoption_that_is_cut_off_behind_any_step_is_made_again() {
     let plan = adopt_until(dir.path(), 5).await;
     assert!(plan.goes_on());
     assert!(inspect(&open(dir.path())).await.is_sound());
-    goes_on(dir.path(), 5, 8).await;
+    goes_on(dir.path(), 5, plan.adoption.assignment().incarnation.0).await;
+}
+
+#[tokio::test]
+async fn an_adoption_of_a_log_made_anew_is_not_forgotten_while_it_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    published(dir.path(), 1..=3).await;
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    adopt_until(dir.path(), 2).await; // the log has records of a lineage that is said here alone
+    for calls in 0..4 {
+        let ground = open(dir.path());
+        let plan = inspect(&ground).await;
+        let dies: Arc<dyn Store> = Arc::new(Frail::after(ground.1, calls));
+        // As far as it gets: whether that is an error is all one.
+        drop(adoption::begin(&dies, &plan).await);
+    }
+    let plan = adopt_until(dir.path(), 5).await;
+    goes_on(dir.path(), 3, plan.adoption.assignment().incarnation.0).await;
 }
 
 #[tokio::test]

@@ -92,6 +92,15 @@ impl Plan {
         matches!(self.begun, Some(Migration::Adopt(_)))
     }
 
+    /// What the store says of it while it is under way. Another run of an adoption leaves there what
+    /// the first said, as the log may be known by that alone; its incarnation is the first's then.
+    pub(super) fn said(&self) -> Adoption {
+        match self.begun {
+            Some(Migration::Adopt(earlier)) if earlier.lineage == self.adoption.lineage => earlier,
+            _ => self.adoption,
+        }
+    }
+
     /// Whether an export is given up by it.
     pub fn ends_export(&self) -> bool {
         matches!(self.begun, Some(Migration::Export(_)))

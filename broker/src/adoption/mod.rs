@@ -11,8 +11,9 @@
 //! ordinary rules up to the `Adopt`. Where it is not, nothing of that partition's log is: the store
 //! goes on with what it has. Nothing in the store is undone.
 //!
-//! Whatever ends it, it is begun again, with the next incarnation: what was done before is then a
-//! log like any other. Meanwhile nobody else leads, as the store says that it is under way.
+//! Whatever ends it, it is begun again, with an incarnation above all that log and store know of:
+//! what was done before is then a log like any other. Meanwhile nobody else leads, as the store says
+//! that it is under way, from the first run to the end of the last without a break.
 
 mod inspect;
 mod run;

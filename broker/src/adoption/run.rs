@@ -33,6 +33,9 @@ pub struct Recorded(BTreeMap<PartitionId, Offset>);
 
 /// Says in the store that it is under way. From then on nobody leads the log but by [`start`].
 pub async fn begin(store: &Arc<dyn Store>, plan: &Plan) -> Result<(), AdoptError> {
+    if plan.said() != plan.adoption {
+        return Ok(()); // since an earlier run, and never without a break
+    }
     let Plan { adoption, begun, row, .. } = plan;
     if let (Some(Migration::Adopt(earlier)), None) = (begun, row) {
         // It ended within its last step. The row comes first: at no time does neither say what
@@ -119,7 +122,7 @@ pub async fn settle(store: &Arc<dyn Store>, plan: &Plan) -> Result<(), AdoptErro
         store.release(UniqueKey::Lineage, lineage::encode(&row)).await?;
     }
     tie(store, &plan.adoption.row()).await?;
-    Ok(migration::end(store, Migration::Adopt(plan.adoption)).await?)
+    Ok(migration::end(store, Migration::Adopt(plan.said())).await?)
 }
 
 async fn tie(store: &Arc<dyn Store>, row: &LineageRow) -> Result<(), AdoptError> {
