@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     Config, LineageError, LocalBroker, WhenEmpty,
     budget::Budget,
-    driver::{Driver, Seat},
+    driver::{Driver, Outage, Seat},
     fit,
     leading::Leading,
     lineage,
@@ -181,7 +181,7 @@ async fn run(
     };
     let relays = inboxes.unwrap_or_else(|| Arc::new(LocalBroker::new(Arc::clone(&shared))));
     tokio::spawn(hand_out(changes, Arc::clone(&shared)));
-    let leader = lineage::random() as u64;
+    let (leader, outage) = (lineage::random() as u64, Arc::new(Outage::default()));
     for (index, mail) in mails.into_iter().enumerate() {
         let seat = Seat {
             index,
@@ -189,6 +189,7 @@ async fn run(
             log: Arc::clone(&log),
             store: Arc::clone(&store),
             store_calls_max: config.store_calls_max,
+            outage: Arc::clone(&outage),
             ownership: Arc::clone(&ownership),
             assignment,
             leadership: config.leadership,

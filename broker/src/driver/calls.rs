@@ -1,6 +1,12 @@
 //! Calls of log and store on behalf of the cores: each a task of its own, its outcome an input.
 
-use std::{future::Future, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use chappe_partition::{Action, StoreFound, StoreRead};
@@ -11,7 +17,10 @@ use chappe_storage::{
 };
 use tokio::{select, sync::Semaphore, task::spawn_local, time::timeout};
 
-use super::inbox::{Inbox, Input};
+use super::{
+    inbox::{Inbox, Input},
+    outage::Outage,
+};
 
 /// A call without an answer by then counts as failed. A write may have been applied all the same.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +36,8 @@ pub(super) struct Calls {
     pub(super) inbox: Inbox,
     /// Calls of the store under way.
     pub(super) permits: Rc<Semaphore>,
+    /// Told of every outcome.
+    pub(super) outage: Arc<Outage>,
 }
 
 impl Calls {
@@ -67,12 +78,15 @@ impl Calls {
         noted: impl Future<Output = Option<Bytes>> + 'static,
     ) {
         let (store, inbox) = (Arc::clone(&self.store), self.inbox.clone());
+        let outage = Arc::clone(&self.outage);
         // Not among the calls that are counted: those that wait for a store that is down must not
         // hold up the one that does without it.
         spawn_local(async move {
             let reading = async {
                 let read = timeout(TIMEOUT, store.get(Key::Checkpoint(partition))).await;
-                read.unwrap_or_else(|_| late_store()).map(StoreFound::Checkpoint)
+                let read = read.unwrap_or_else(|_| late_store());
+                outage.heard(Instant::now(), &read);
+                read.map(StoreFound::Checkpoint)
             };
             let mut reading = pin!(reading);
             let found = match timeout(STORE_PATIENCE, &mut reading).await {
@@ -179,12 +193,14 @@ impl Calls {
         F: Future<Output = Result<T, StoreError>> + 'static,
         T: 'static,
     {
-        let Self { store, inbox, permits, .. } = self.clone();
+        let Self { store, inbox, permits, outage, .. } = self.clone();
         spawn_local(async move {
             // Never closed, so a permit always comes.
             let _permit = permits.acquire().await;
             let outcome = timeout(TIMEOUT, call(store)).await;
-            inbox.push(input(outcome.unwrap_or_else(|_| late_store())));
+            let outcome = outcome.unwrap_or_else(|_| late_store());
+            outage.heard(Instant::now(), &outcome);
+            inbox.push(input(outcome));
         });
     }
 }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod inbox;
+mod outage;
 mod owned;
 mod pipes;
 mod relays;
@@ -30,6 +31,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub(crate) use self::outage::Outage;
 use self::{
     calls::Calls,
     inbox::{Inbox, Input},
@@ -54,6 +56,8 @@ pub(crate) struct Seat {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) store_calls_max: usize,
+    /// What is known of the store failing, by all threads.
+    pub(crate) outage: Arc<Outage>,
     pub(crate) ownership: Arc<dyn Ownership>,
     pub(crate) assignment: Assignment,
     pub(crate) leadership: Leadership,
@@ -95,7 +99,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// Takes the seat. Must be called within the local task set that will run it.
     pub(crate) fn new(seat: Seat) -> Self {
-        let Seat { index, partitions, log, store, store_calls_max, mail, .. } = seat;
+        let Seat { index, partitions, log, store, store_calls_max, outage, mail, .. } = seat;
         let Seat { shared, budget, stop, ownership, assignment, leadership, relays, .. } = seat;
         let inbox = Inbox::default();
         let permits = Rc::new(Semaphore::new(store_calls_max));
@@ -108,7 +112,7 @@ impl Driver {
             touched: BTreeSet::new(),
             appender,
             acks,
-            calls: Calls { log, store, inbox: inbox.clone(), permits },
+            calls: Calls { log, store, inbox: inbox.clone(), permits, outage },
             pipes: Pipes::new(index, Arc::clone(&shared), inbox.clone()),
             relays: Relays::new(relays, inbox.clone()),
             owned: Owned::new(ownership, assignment, leadership, inbox.clone()),

@@ -54,6 +54,9 @@ async fn without_the_store_publishing_and_failover_go_on_until_half_the_budget_i
         }
     };
     timeout(TAKEOVER, waits).await.expect("it waits for the store");
+    // Those that lead say why what they confirm is not stored, and when it is again.
+    let leader = cluster.of(Part::Broker)[1];
+    assert!(cluster.log(leader).contains("the store fails"));
     paused.resume();
     cluster.ready(killed).await;
 
@@ -67,6 +70,15 @@ async fn without_the_store_publishing_and_failover_go_on_until_half_the_budget_i
         let missing: Vec<_> = acked.iter().filter(|seq| !found.contains(seq)).collect();
         assert!(missing.is_empty(), "{channel} lacks {missing:?} of {} acked", acked.len());
     }
+    let ends = async {
+        while !cluster.log(leader).contains("the store answers again") {
+            for channel in &channels {
+                publish_again(&mut author, channel).await; // what nobody asks does not answer
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    timeout(TAKEOVER, ends).await.expect("the end of it is said");
 }
 
 async fn all_are_led(cluster: &Cluster, brokers: &[usize]) {
