@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use chappe_protocol::Rev;
+use chappe_protocol::{PartitionId, Rev};
 use chappe_uplink::{Attach, Attached, Detach, Generation, Leading, Refusal, Request, Start};
 
 use super::{Attachment, Hub, Notice, Phase};
@@ -39,14 +39,14 @@ impl Hub {
     }
 
     /// The leaderships behind the pipe. A new one does not know what its predecessor was attached
-    /// to, and one that has gone tells nothing any more.
-    pub(crate) fn handle_leading(&mut self, leading: Leading) {
+    /// to, and one that has gone tells nothing any more. Returns the partitions with a new one.
+    pub(crate) fn handle_leading(&mut self, leading: Leading) -> Vec<PartitionId> {
         let Leading { partitions, leads } = leading;
         let leads: HashMap<_, _> = leads.into_iter().collect();
         leads.values().for_each(|generation| self.note_incarnation(*generation));
         let before = std::mem::replace(&mut self.leading, leads);
         if before == self.leading || partitions == 0 {
-            return;
+            return Vec::new();
         }
         let channels: Vec<u32> = self.channels.iter().map(|(index, _)| index as u32).collect();
         for channel in channels {
@@ -61,6 +61,21 @@ impl Hub {
                 }
                 _ => {}
             }
+        }
+        let new =
+            self.leading.iter().filter(|(id, new)| before.get(id).is_none_or(|old| old < new));
+        let new = new.map(|(id, _)| *id).collect::<Vec<_>>();
+        if !new.is_empty() {
+            self.ask_joins();
+        }
+        new
+    }
+
+    /// Asks at once for the wishes that wait before they are asked again.
+    fn ask_joins(&mut self) {
+        let waiting = self.joins.iter().filter(|(_, join)| join.token == 0);
+        for serial in waiting.map(|(serial, _)| *serial).collect::<Vec<_>>() {
+            self.ask_join(serial);
         }
     }
 

@@ -103,7 +103,13 @@ impl Shard {
 
     fn handle_leading(&mut self, leading: Leading) {
         let knew = self.desk.hub.incarnation().is_some();
-        self.desk.hub.handle_leading(leading);
+        let partitions = leading.partitions;
+        let new = self.desk.hub.handle_leading(leading);
+        if !new.is_empty() {
+            for (_, session) in &mut self.sessions {
+                session.handle_led(&mut self.desk, |id| new.contains(&id.partition(partitions)));
+            }
+        }
         if !knew {
             for (_, session) in &mut self.sessions {
                 session.handle_incarnation(&mut self.desk);

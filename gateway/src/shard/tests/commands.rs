@@ -1,7 +1,7 @@
 //! Commands: their order over retries, their deadlines, and what is refused.
 
-use chappe_protocol::{CloseCode, ErrorCode, Incarnation};
-use chappe_uplink::{Command, Generation, Refusal, Request, Response};
+use chappe_protocol::{CloseCode, ErrorCode, Incarnation, PartitionId};
+use chappe_uplink::{Command, Generation, Leading, Refusal, Request, Response};
 use serde_json::json;
 
 use super::{CHANNEL, Rig, publish};
@@ -54,6 +54,22 @@ fn a_retry_takes_those_behind_it_along_with_a_higher_attempt() {
     assert!(resent.windows(2).all(|pair| pair[0].position < pair[1].position));
     let ids: Vec<_> = rig.take(ada).iter().map(|frame| frame["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3, 4]);
+}
+
+#[test]
+fn what_waits_to_be_sent_again_goes_at_once_to_a_new_leader() {
+    let (mut rig, ada) = with_channel();
+    rig.leader.resend = 4;
+    rig.send(ada, &publish(1, "a"));
+    rig.pass(400); // the fifth try would be at 600
+    assert_eq!(rig.leader.resend, 0);
+    rig.send(ada, &publish(2, "b"));
+    assert_eq!(rig.take(ada).len(), 0);
+    rig.leader.generation.epoch += 1;
+    let leads = vec![(PartitionId(0), rig.leader.generation)];
+    rig.say(vec![Response::Leading(Leading { partitions: 1, leads })]);
+    assert_eq!(nonces(&rig), ["a", "b"]);
+    assert_eq!(rig.take(ada).len(), 2);
 }
 
 #[test]
