@@ -1,8 +1,11 @@
 //! The servers that a cluster stands on, as `tests/services` starts them, or your own.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
+
+/// A node that was away for a minute is back in step within seconds, on a busy machine too.
+const REPLICATED: Duration = Duration::from_secs(120);
 
 /// What `CHAPPE_TEST_<name>` says. A test that needs it fails without.
 pub fn given(name: &str) -> String {
@@ -18,6 +21,20 @@ pub async fn run(script: &str, args: &[&str]) {
     let ended = Command::from(command(script, args)).output().await.unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.success(), "{script} {args:?}: {said}");
+}
+
+/// Waits until every partition in Kafka has all its copies again.
+pub async fn replicated() {
+    let lacking = ["topics", "--describe", "--under-replicated-partitions"];
+    let waiting = async {
+        loop {
+            let ended = Command::from(command("kafka", &lacking)).output().await.unwrap();
+            if ended.status.success() && ended.stdout.trim_ascii().is_empty() {
+                return;
+            }
+        }
+    };
+    timeout(REPLICATED, waiting).await.expect("the copies catch up");
 }
 
 /// Stops a server from answering, until the guard is resumed or dropped: `pause("cql", &["1"])`.

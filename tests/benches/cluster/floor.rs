@@ -111,7 +111,7 @@ impl Floor {
     }
 }
 
-/// The mean size of the newest records of a topic.
+/// The mean size of the newest records of a topic's first partition.
 pub(crate) fn record_bytes(topic: &str) -> usize {
     let mut config = client();
     config.set("group.id", "bench").set("enable.auto.commit", "false");

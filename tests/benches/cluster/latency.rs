@@ -18,6 +18,9 @@ const BLOCK: usize = 100;
 pub(crate) async fn run(cluster: &Cluster, scene: &Scene) {
     let publisher = scene.client(cluster, 0).await;
     let (_listener, mut events) = scene.listener(cluster, 1).await;
+    for _ in 0..BLOCK {
+        publisher.send_text(scene.channels[0], text()).await.unwrap(); // whose records are weighed
+    }
     let (floor, bytes) = (Floor::new().await, record_bytes(cluster.topic()));
     let (mut bare, mut acked, mut heard) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..BLOCKS {

@@ -164,6 +164,8 @@ async fn kafka_node_killed(scene: &mut Scene<'_>) -> Duration {
     let healed = began.elapsed();
     scene.heals();
     services::run("kafka", &["start", "2"]).await;
+    // The next fault is to meet three copies again.
+    services::replicated().await;
     healed
 }
 
