@@ -50,9 +50,10 @@ fn other() -> PartitionId {
     PartitionId((of_channel().0 + 1) % PARTITIONS)
 }
 
-/// Checkpoints also what has no facts.
+/// Checkpoints also what has no facts, and leaves it to the test what is trimmed.
 fn config() -> Config {
-    Config { bounds: Bounds { refresh_ms: 100, ..Bounds::default() }, ..Config::default() }
+    let bounds = Bounds { refresh_ms: 100, trim_ms: 1 << 40, ..Bounds::default() };
+    Config { bounds, ..Config::default() }
 }
 
 /// Publishes a message, sees checkpoints behind everything that was there, and stops.
