@@ -15,6 +15,7 @@ use crate::{
     config::Now,
     jobs::Job,
     partition::Partition,
+    projection::Freed,
     record::{Fact, FactBody},
     row::{RowValue, StampedRow},
     rows_wanted::STORE_UNAVAILABLE_MS,
@@ -60,6 +61,9 @@ pub(crate) enum NameJob {
 pub(crate) struct GivenUp {
     channel: ChannelId,
     name: String,
+    /// Whose fact gave it up, or did not come to be. What a later leader claimed for the same
+    /// channel is in use.
+    generation: Generation,
     /// Whether a projected fact gave it up, and the projection waits. Otherwise the command that
     /// wanted it was refused after all, and nobody does.
     projected: bool,
@@ -166,8 +170,11 @@ impl Partition {
             (NameJob::Holder(want, _), _) => self.name_failed(now, want),
             (NameJob::Held(given), Some(StoreFound::Name(value))) => {
                 let holder = value.as_deref().and_then(Holder::decode);
+                let is_given_up = holder.is_some_and(|holder| {
+                    holder.channel == given.channel && holder.generation <= given.generation
+                });
                 match value {
-                    Some(value) if holder.is_some_and(|h| h.channel == given.channel) => {
+                    Some(value) if is_given_up => {
                         let name = given.name.clone();
                         let token = self.jobs.begin(Job::Name(NameJob::Free(given)));
                         self.actions.push_back(Action::ReleaseName { token, name, value });
@@ -192,10 +199,10 @@ impl Partition {
 
     /// Frees the next name that the batch under way gives up.
     pub(crate) fn free_next(&mut self, now: Now) {
-        while let Some((channel, name)) = self.next_freed() {
+        while let Some(Freed { channel, name, by }) = self.next_freed() {
             let name = name.folded();
             if !self.still_uses(channel, &name) {
-                return self.give_up(GivenUp { channel, name, projected: true });
+                return self.give_up(GivenUp { channel, name, generation: by, projected: true });
             }
             self.freed(); // it has taken it again
         }
@@ -211,11 +218,11 @@ impl Partition {
             _ => return,
         };
         let Some(name) = name.as_ref().map(ChannelName::folded) else { return };
-        let channel = fact.channel;
+        let (channel, generation) = (fact.channel, fact.mark.generation);
         let meta = self.slots.get(&channel).and_then(|slot| slot.known()?.meta.as_ref());
         let used = meta.and_then(|meta| meta.name.as_ref()).is_some_and(|n| n.folded() == name);
         if !used {
-            self.give_up(GivenUp { channel, name, projected: false });
+            self.give_up(GivenUp { channel, name, generation, projected: false });
         }
     }
 

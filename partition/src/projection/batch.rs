@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use chappe_protocol::{ChannelId, ChannelName, PartitionId};
 use chappe_storage::store::{Key, Mutation, Row, Stamp};
+use chappe_uplink::Generation;
 
 use super::{Sendable, Step};
 use crate::{
@@ -27,11 +28,20 @@ pub(super) struct Batch {
     pub(super) wanted: Vec<Key>,
     rows: IdMap<Key, BatchRow>,
     /// Names that its facts gave up.
-    pub(super) freed: VecDeque<(ChannelId, ChannelName)>,
+    pub(super) freed: VecDeque<Freed>,
     /// Channels that its facts deleted.
     pub(super) deleted: VecDeque<(std::sync::Arc<Fact>, chappe_storage::log::Offset)>,
     /// The outbox rows that it writes.
     pub(super) outbox: Vec<Sendable>,
+}
+
+/// A name that a fact gave up.
+#[derive(Debug, Clone)]
+pub(crate) struct Freed {
+    pub(crate) channel: ChannelId,
+    pub(crate) name: ChannelName,
+    /// The leadership whose fact it is.
+    pub(crate) by: Generation,
 }
 
 /// A row that several facts of a batch may touch.
@@ -178,7 +188,8 @@ impl Batch {
     }
 
     fn frees(&mut self, fact: &Fact, name: Option<&ChannelName>) {
-        self.freed.extend(name.map(|name| (fact.channel, name.clone())));
+        let (channel, by) = (fact.channel, fact.mark.generation);
+        self.freed.extend(name.map(|name| Freed { channel, name: name.clone(), by }));
     }
 }
 

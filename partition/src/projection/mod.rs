@@ -28,6 +28,7 @@ use crate::{
 };
 
 use batch::Batch;
+pub(crate) use batch::Freed;
 use members::Members;
 
 pub(crate) struct Projection {

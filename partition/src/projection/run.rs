@@ -1,13 +1,13 @@
 //! Running the projection: what is asked of the store, in which order, and what its answers lead
 //! to.
 
-use chappe_protocol::{ChannelId, ChannelName, Rev};
+use chappe_protocol::{ChannelId, Rev};
 use chappe_storage::{
     log::Offset,
     store::{Key, Mutation, StoreError},
 };
 
-use super::{Durable, Stage, batch::Batch};
+use super::{Durable, Freed, Stage, batch::Batch};
 use crate::{
     action::{Action, StoreFound, StoreRead},
     config::Now,
@@ -202,7 +202,7 @@ impl Partition {
     }
 
     /// The next name that the batch under way gives up.
-    pub(crate) fn next_freed(&mut self) -> Option<(ChannelId, ChannelName)> {
+    pub(crate) fn next_freed(&mut self) -> Option<Freed> {
         match &mut self.projection.stage {
             Stage::Freeing(batch) => batch.freed.front().cloned(),
             _ => None,

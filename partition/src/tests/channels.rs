@@ -130,6 +130,31 @@ fn a_name_is_not_freed_by_a_call_that_meant_an_earlier_hold_on_it() {
 }
 
 #[test]
+fn a_name_that_a_channel_took_again_is_not_freed_by_its_earlier_leaders_projection() {
+    let mut world = World::clustered(2);
+    let (ann, channel) = begin(&mut world);
+    world.pass(2_000);
+    world.nodes[0].store_held = true;
+    ann.command(&mut world, "away", channel, rename(channel, "elsewhere"));
+    assert!(world.call_store_once(0), "the name is claimed");
+    world.run();
+    // Another takes over while the projection of the first waits for the store.
+    let now = world.now(0);
+    world.core(0).handle_lost(now);
+    world.assign(1);
+    world.pass(3_000);
+    assert!(world.store.name("general").is_none(), "it was given up");
+    let ann = Asker::new(1, ann.user);
+    ann.command(&mut world, "back", channel, rename(channel, "general"));
+    world.pass(3_000);
+    world.nodes[0].store_held = false;
+    world.pass(10_000);
+    assert_eq!(world.trace.lines, ["away: ok rev 2", "back: ok rev 3"]);
+    assert_eq!(world.core(0).unprojected(), (0, None), "the first is done, too");
+    assert!(world.store.name("general").is_some(), "it is in use");
+}
+
+#[test]
 fn a_name_in_use_is_not_swept_however_old_it_is() {
     let mut world = World::embedded();
     begin(&mut world);
