@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chappe_protocol::{ErrorCode, Incarnation, reply::Change};
+use chappe_protocol::{ChannelId, ErrorCode, Incarnation, reply::Change};
 use chappe_storage::log::AppendRefused;
 use chappe_uplink::{Generation, Refusal};
 
@@ -102,6 +102,15 @@ impl Partition {
         self.offered = Some(Offered { flight, to });
         let record = self.keep_scratch();
         self.actions.push_back(Action::Append { token, record });
+    }
+
+    /// Whether a fact of this channel is on its way into the log.
+    pub(crate) fn is_in_doubt(&self, channel: ChannelId) -> bool {
+        let offered = self.offered.as_ref().map(|offered| &offered.flight);
+        self.flight.queue().chain(offered).any(|flight| match &flight.record {
+            Record::Fact(fact) => fact.channel == channel,
+            _ => false,
+        })
     }
 
     /// The scratch buffer's bytes to give away. Some twenty records share a piece of memory.

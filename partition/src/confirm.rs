@@ -55,6 +55,11 @@ impl Flight {
         self.queue.len()
     }
 
+    /// What is on its way, oldest first.
+    pub(crate) fn queue(&self) -> impl Iterator<Item = &InFlight> {
+        self.queue.iter()
+    }
+
     /// Starts over: the next record is expected at `next`.
     pub(crate) fn restart(&mut self, next: Offset) {
         *self = Self { next, ..Self::default() };

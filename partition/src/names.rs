@@ -110,7 +110,11 @@ impl Partition {
                 // Whoever took an earlier hold for needless may still end it: a call that was
                 // given up can arrive late. A hold of one's own is safe from that.
                 Some(holder) if holder.channel == want.channel && !want.swept => {
-                    self.end_hold(want, value);
+                    if self.may_renew(&holder) {
+                        self.end_hold(want, value);
+                    } else {
+                        self.name_too_early(now, want);
+                    }
                 }
                 Some(holder) if holder.channel == want.channel => self.name_failed(now, want),
                 Some(holder) if !want.swept && holder.at + 2 * NONCE_WINDOW_MS < now.wall_ms => {
@@ -265,6 +269,19 @@ impl Partition {
     fn name_failed(&mut self, now: Now, want: Want) {
         self.no_longer_wanted(&want);
         let refusal = Refusal::new(ErrorCode::StoreUnavailable).retry_after(STORE_UNAVAILABLE_MS);
+        self.refuse_parked(now, want.channel, want.session, &refusal);
+    }
+
+    /// Whether a channel's earlier hold on a name that it wants can be ended: it does not go by that
+    /// name for certain. A fact that gives the name up may not come to be, and a later leader's
+    /// hold says that there are facts which are not known here.
+    fn may_renew(&self, holder: &Holder) -> bool {
+        holder.generation <= self.lead.generation && !self.is_in_doubt(holder.channel)
+    }
+
+    fn name_too_early(&mut self, now: Now, want: Want) {
+        self.no_longer_wanted(&want);
+        let refusal = Refusal::new(ErrorCode::Unavailable).retry_after(STORE_UNAVAILABLE_MS);
         self.refuse_parked(now, want.channel, want.session, &refusal);
     }
 

@@ -155,6 +155,25 @@ fn a_name_that_a_channel_took_again_is_not_freed_by_its_earlier_leaders_projecti
 }
 
 #[test]
+fn a_hold_on_a_name_is_not_renewed_while_it_is_in_doubt_that_it_was_given_up() {
+    let mut world = World::embedded();
+    let (ann, channel) = begin(&mut world);
+    world.pass(2_000);
+    world.nodes[0].held = true;
+    ann.command(&mut world, "away", channel, rename(channel, "elsewhere"));
+    world.nodes[0].store_held = true;
+    ann.command(&mut world, "back", channel, rename(channel, "general"));
+    while world.call_store_once(0) && world.store.name("general").is_some() {}
+    // The broker dies, and the log has nothing of it.
+    world.restart(0);
+    world.pass(1_000);
+    assert!(world.store.name("general").is_some(), "it is in use");
+    ann.command(&mut world, "back", channel, rename(channel, "general"));
+    Asker::new(0, 2).create(&mut world, "general");
+    assert_eq!(world.trace.lines, ["back: ok rev 2", "general: name_taken"]);
+}
+
+#[test]
 fn a_name_in_use_is_not_swept_however_old_it_is() {
     let mut world = World::embedded();
     begin(&mut world);
