@@ -246,8 +246,11 @@ impl Partition {
             self.assignment.is_some_and(|it| row.incarnation < it.incarnation)
         };
         let checked = self.check(found.as_ref(), bounds);
-        if is_copy && (checked.is_err() || found.as_ref().is_some_and(is_older)) {
-            self.trusts_notes = false;
+        let is_older = found.as_ref().is_some_and(is_older);
+        if is_copy && (checked.is_err() || is_older) {
+            // A log that seems short is one that a node behind the others told of, most often.
+            let may_fit = matches!(checked, Err(Halt::Truncated { .. })) && !is_older;
+            self.trusts_notes = may_fit;
             return self.ask_later(now);
         }
         if let Err(halt) = checked {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use chappe_protocol::{ChannelId, PartitionId};
-use chappe_storage::store::Key;
+use chappe_storage::{log::Offset, store::Key};
 
 use super::begin;
 use crate::{
@@ -92,6 +92,19 @@ fn a_note_that_does_not_fit_the_log_is_not_led_from() {
         world.pass(2_000);
         assert_eq!(world.core(0).standing(), Standing::Leading);
     }
+}
+
+#[test]
+fn a_log_that_seems_short_once_does_not_make_the_note_useless() {
+    let (mut world, ..) = led();
+    let (note, whole) = (noted(&mut world), world.logs[0].clone());
+    world.store.noted.insert(P0, note);
+    world.logs[0].truncate(Offset(2));
+    take_over(&mut world);
+    assert_eq!(world.core(0).standing(), Standing::TakingOver);
+    world.logs[0] = whole;
+    world.pass(2_000);
+    assert_eq!(world.core(0).standing(), Standing::Leading, "the store is still down");
 }
 
 #[test]
