@@ -275,7 +275,7 @@ impl Partition {
     }
 
     /// The offset below which everything is in the store, durably and by its own account.
-    pub const fn checkpoint(&self) -> Option<Offset> {
+    pub fn checkpoint(&self) -> Option<Offset> {
         self.projection.checkpoint()
     }
 

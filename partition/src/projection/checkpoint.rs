@@ -17,7 +17,7 @@ impl Partition {
     pub(super) fn save(&mut self, now: Now) {
         self.projection.pass();
         let Some(durable) = self.projection.durable else { return };
-        if self.projection.saved == Some(durable.offset.next()) {
+        if self.projection.checkpoint() == Some(durable.offset.next()) {
             self.projection.unsaved = false;
             return;
         }
@@ -49,7 +49,6 @@ impl Partition {
     /// The checkpoint is in the store.
     pub(super) fn saved(&mut self, now: Now, durable: Durable, row: CheckpointRow) {
         let saved = durable.offset.next();
-        self.projection.saved = Some(saved);
         self.projection.noted = Some(row);
         self.projection.unsaved =
             self.projection.durable.is_some_and(|newest| newest.offset > durable.offset);

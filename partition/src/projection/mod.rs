@@ -49,8 +49,6 @@ pub(crate) struct Projection {
     /// Facts became durable since the checkpoint was written.
     unsaved: bool,
     /// The checkpoint in the store.
-    saved: Option<Offset>,
-    /// Its row.
     noted: Option<CheckpointRow>,
     saved_ms: u64,
     trimmed_ms: u64,
@@ -111,7 +109,6 @@ impl Projection {
             stage: Stage::Idle,
             durable: None,
             unsaved: false,
-            saved: None,
             noted: None,
             saved_ms: 0,
             trimmed_ms: 0,
@@ -127,7 +124,6 @@ impl Projection {
 
     /// Goes on from a checkpoint.
     pub(crate) fn resume(&mut self, row: &CheckpointRow) {
-        self.saved = Some(Offset(row.offset));
         self.noted = Some(*row);
         let offset = Offset(row.offset - 1);
         self.durable = Some(Durable { offset, crc: row.crc, count: Count::at(row) });
@@ -170,8 +166,8 @@ impl Projection {
         self.facts
     }
 
-    pub(crate) const fn checkpoint(&self) -> Option<Offset> {
-        self.saved
+    pub(crate) fn checkpoint(&self) -> Option<Offset> {
+        self.noted.map(|row| Offset(row.offset))
     }
 
     /// The stage of the seal in the store's checkpoint.
@@ -191,7 +187,7 @@ impl Projection {
 
     /// Whether the checkpoint lacks something that is durable.
     fn is_unsaved(&self) -> bool {
-        self.durable.is_some_and(|at| self.saved != Some(at.offset.next()))
+        self.durable.is_some_and(|at| self.checkpoint() != Some(at.offset.next()))
     }
 
     /// Whether the seal is another than the checkpoint says, and no fact is left before it.
