@@ -38,7 +38,7 @@ impl GroupConfig {
             topic: topic.to_owned(),
             partitions,
             session: Duration::from_secs(6),
-            heartbeat: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(200),
             hand_over: Duration::from_secs(1),
             call_timeout: Duration::from_secs(5),
         }

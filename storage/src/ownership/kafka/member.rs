@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chappe_protocol::PartitionId;
 use rdkafka::config::RDKafkaLogLevel;
@@ -151,6 +151,7 @@ impl Membership {
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
         let revoked = partitions(list);
+        self.keep_until_others_may_join(consumer);
         if !consumer.assignment_lost() {
             let left = self.held.hand_over(&revoked, self.hand_over);
             if !left.is_empty() {
@@ -161,6 +162,16 @@ impl Membership {
         self.held.gave_up(&revoked);
         if let Err(error) = consumer.incremental_unassign(list) {
             tracing::warn!(%error, "partitions were not given up in order");
+        }
+    }
+
+    /// Waits while nobody could take up what is given away. The library joins once a second, and
+    /// those who take part in this rebalance have just joined: the next, in which they are given
+    /// it, could not begin before. Until then it stays here.
+    fn keep_until_others_may_join(&self, consumer: &BaseConsumer<Self>) {
+        let until = Instant::now() + JOINS_EVERY;
+        while Instant::now() < until && !self.held.is_leaving() && !consumer.assignment_lost() {
+            thread::sleep(POLL);
         }
     }
 
@@ -214,4 +225,6 @@ fn partitions(list: &TopicPartitionList) -> Vec<PartitionId> {
 
 /// The wish to leave is looked for so often.
 const POLL: Duration = Duration::from_millis(50);
+/// `rkcg_join_intvl` in librdkafka's `rdkafka_cgrp.c`.
+const JOINS_EVERY: Duration = Duration::from_secs(1);
 const REJOIN_AFTER: Duration = Duration::from_secs(1);
