@@ -144,22 +144,22 @@ fn cannot_open(what: &str, path: &Path) -> String {
     format!("cannot open the {what} in {}", path.display())
 }
 
-/// Tries until it succeeds, says why it does not, and gives up after `wait`. An error that
-/// waiting does not mend ends it at once.
+/// Tries until it succeeds, says why it does not, and gives up `wait` after the start began. An
+/// error that waiting does not mend ends it at once.
 #[cfg(feature = "clustered")]
 async fn persist<T>(
+    began: std::time::Instant,
     wait: std::time::Duration,
     mut attempt: impl AsyncFnMut() -> Result<T, Trouble>,
 ) -> anyhow::Result<T> {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    let started = Instant::now();
     let mut pause = Duration::from_millis(250);
     loop {
         match attempt().await {
             Ok(done) => return Ok(done),
             Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Passing(error)) if started.elapsed() + pause > wait => return Err(error),
+            Err(Trouble::Passing(error)) if began.elapsed() + pause > wait => return Err(error),
             Err(Trouble::Passing(error)) => {
                 tracing::warn!("{error:#}; trying again in {pause:?}");
                 tokio::time::sleep(pause).await;
@@ -203,11 +203,11 @@ pub(crate) mod clustered {
 
     /// Opens both.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Parts> {
-        let wait = config.broker.wait;
+        let (began, wait) = (Instant::now(), config.broker.wait);
         let (kafka, scylla) = (kafka(config)?, scylla(config));
-        persist(wait, async || check_topic(&kafka).await).await?;
-        let log = persist(wait, async || open_log(&kafka).await).await?;
-        persist(wait, async || check_schema(&scylla).await).await?;
+        persist(began, wait, async || check_topic(&kafka).await).await?;
+        let log = persist(began, wait, async || open_log(&kafka).await).await?;
+        persist(began, wait, async || check_schema(&scylla).await).await?;
         let store = ScyllaStore::new(scylla).context("store")?;
         parts(config, log, Arc::new(store))
     }
@@ -232,7 +232,7 @@ pub(crate) mod clustered {
         let mut member =
             GroupConfig::new(kafka.connection, &kafka.group, &kafka.topic, kafka.partitions);
         member.session = config.log.session;
-        member.heartbeat = (config.log.session / 12).min(Duration::from_millis(500));
+        member.heartbeat = member.heartbeat.min(config.log.session / 12);
         Ok(member)
     }
 
@@ -270,7 +270,8 @@ pub(crate) mod clustered {
     /// The store, whose tables are as they must be.
     pub(super) async fn checked_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         let scylla = scylla(config);
-        persist(config.broker.wait, async || check_schema(&scylla).await).await?;
+        let (began, wait) = (Instant::now(), config.broker.wait);
+        persist(began, wait, async || check_schema(&scylla).await).await?;
         store(scylla)
     }
 
