@@ -170,22 +170,35 @@ mod tests {
         assert_eq!(users(), [bob]);
     }
 
-    /// Ada and Bob are here and told of; then Ada leaves, while a call fails once.
-    async fn online_after_ada_left(fails: impl Fn(&Told) -> &Mutex<bool>) -> Vec<UserId> {
+    const ADA: UserId = UserId::new(1);
+    const BOB: UserId = UserId::new(2);
+
+    impl Told {
+        fn online(&self) -> Vec<UserId> {
+            self.users.lock().unwrap().iter().copied().collect()
+        }
+    }
+
+    /// Ada and Bob are here and told of, on paused time.
+    async fn both_told_of() -> (Arc<Gate>, Arc<Told>) {
         let gate = Arc::new(Gate::new(Limits::default()));
         let told = Arc::new(Told::default());
-        let (ada, bob) = (UserId::new(1), UserId::new(2));
-        assert!(gate.sign_in(ada, 0) && gate.sign_in(bob, 0));
+        assert!(gate.sign_in(ADA, 0) && gate.sign_in(BOB, 0));
         let (gate_too, told_too) = (Arc::clone(&gate), Arc::clone(&told));
         tokio::spawn(async move { keep(GatewayId(1), &gate_too, told_too).await });
-        let users = || told.users.lock().unwrap().iter().copied().collect::<Vec<_>>();
         tokio::time::sleep(Duration::from_millis(4_500)).await;
-        assert_eq!(users(), [ada, bob]);
+        assert_eq!(told.online(), [ADA, BOB]);
+        (gate, told)
+    }
+
+    /// Then Ada leaves, while a call fails once.
+    async fn online_after_ada_left(fails: impl Fn(&Told) -> &Mutex<bool>) -> Vec<UserId> {
+        let (gate, told) = both_told_of().await;
         *fails(&told).lock().unwrap() = true;
-        gate.sign_out(ada);
+        gate.sign_out(ADA);
         tokio::time::sleep(Duration::from_secs(7)).await;
         assert!(!*fails(&told).lock().unwrap(), "the call was made");
-        users()
+        told.online()
     }
 
     #[tokio::test(start_paused = true)]
@@ -200,23 +213,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn more_changes_than_are_remembered_begin_presence_anew() {
-        let gate = Arc::new(Gate::new(Limits::default()));
-        let told = Arc::new(Told::default());
-        let (ada, bob) = (UserId::new(1), UserId::new(2));
-        assert!(gate.sign_in(ada, 0) && gate.sign_in(bob, 0));
-        let (gate_too, told_too) = (Arc::clone(&gate), Arc::clone(&told));
-        tokio::spawn(async move { keep(GatewayId(1), &gate_too, told_too).await });
-        let users = || told.users.lock().unwrap().iter().copied().collect::<Vec<_>>();
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        assert_eq!(users(), [ada, bob]);
-        gate.sign_out(ada);
+        let (gate, told) = both_told_of().await;
+        gate.sign_out(ADA);
         for user in 3..100_000 {
             assert!(gate.sign_in(UserId::new(user), 0));
             gate.sign_out(UserId::new(user));
         }
         assert!(gate.take_lost_track(), "nobody knows any more that she left");
         gate.return_lost_track();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(users(), [bob]);
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(told.online(), [BOB]);
     }
 }
