@@ -14,7 +14,7 @@ use crate::{
 
 /// The test that counts, and what its line begins with.
 const ALLOCATIONS_TEST: &str = "a_publish_allocates_the_same_for_ten_subscribers_and_a_thousand";
-const ALLOCATIONS_LINE: &str = "allocations of an event for 10 and for 1000 subscribers: ";
+const ALLOCATIONS_LINE: &str = "allocations of 50 events for 10 and for 1000 subscribers: ";
 
 /// What `protocol/benches/codec.rs` prints.
 #[derive(Debug, Deserialize)]
@@ -59,7 +59,7 @@ fn append_row(line: &str) -> Option<Row> {
     Some(Row::rate(&name, "records/s", Goal::RatioAtLeast(0.6), vec![round]))
 }
 
-/// Allocations of the gateway for one event, at 10 and at 1,000 subscribers: counted, not timed.
+/// Allocations of the gateway for 50 events, at 10 and at 1,000 subscribers: counted, not timed.
 pub(crate) fn allocations() -> Result<Vec<Row>> {
     progress("building and running the gateway's test that counts");
     let mut command = cargo();
@@ -71,7 +71,7 @@ pub(crate) fn allocations() -> Result<Vec<Row>> {
     });
     let (few, many) = counts.context("the gateway's test does not tell its counts")?;
     let round = Round { floor: Some(few), ours: many };
-    let name = "allocations of an event, 1,000 subscribers against 10";
+    let name = "allocations of 50 events, 1,000 subscribers against 10";
     Ok(vec![Row::size(name, "", Goal::RatioAtMost(1.0), vec![round])])
 }
 
