@@ -13,6 +13,9 @@ use crate::{
     verdict::Verdict,
 };
 
+/// From this part of the machine's time on it is said what its host withheld.
+const STOLEN_SHOWN: f64 = 0.01;
+
 /// Everything that a run has to say.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -34,6 +37,9 @@ pub(crate) struct Report {
     pub(crate) audit: Findings,
     /// Part of one processor that the generator used.
     pub(crate) generator_cpu: f64,
+    /// Part of this machine's processor time that its host gave to others; none where Linux does
+    /// not tell it.
+    pub(crate) stolen_cpu: Option<f64>,
     /// Why the figures mean nothing, if so.
     pub(crate) limits: Vec<String>,
     pub(crate) thresholds: Vec<Checked>,
@@ -135,7 +141,15 @@ impl Report {
         write_row(out, "last follower", &latency.last_follower)?;
         write_row(out, "ack", &latency.ack)?;
         write_row(out, "schedule lag", &latency.schedule_lag)?;
-        writeln!(out, "  generator: {:.0} % of a processor", self.generator_cpu * 100.0)?;
+        write!(out, "  generator: {:.0} % of a processor", self.generator_cpu * 100.0)?;
+        match self.stolen_cpu {
+            Some(stolen) if stolen >= STOLEN_SHOWN => writeln!(
+                out,
+                "; the host of this virtual machine withheld {:.0} % of its processor time",
+                stolen * 100.0
+            )?,
+            _ => writeln!(out)?,
+        }
         self.write_audit(out)?;
         for limit in &self.limits {
             writeln!(out, "  invalid: {limit}")?;

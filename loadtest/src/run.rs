@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::{
     args::RunArgs,
     audit::{Audit, Breach},
-    environment::{Environment, thread_cpu},
+    environment::{Environment, MachineTime, thread_cpu},
     generator,
     ledger::{FLUSH_EVERY, Ledger, Line},
     measure::Measured,
@@ -50,6 +50,8 @@ struct Published {
     seconds: f64,
     /// Part of one processor.
     cpu: f64,
+    /// Part of the machine that its host withheld.
+    stolen: Option<f64>,
 }
 
 /// Runs a scenario, prints its report and gives its exit code.
@@ -133,6 +135,7 @@ impl Run {
 
     async fn publish(&self, crowd: &Crowd) -> Result<Published> {
         let (cpu_before, begun) = (thread_cpu(), Instant::now());
+        let machine = MachineTime::now();
         self.books.start.set(begun);
         let duration = self.args.duration;
         let generate =
@@ -140,7 +143,9 @@ impl Run {
         self.while_showing(generate).await?;
         let took = begun.elapsed();
         let cpu = (thread_cpu() - cpu_before).as_secs_f64() / took.as_secs_f64();
-        Ok(Published { seconds: took.as_secs_f64(), cpu })
+        let stolen =
+            machine.zip(MachineTime::now()).map(|(before, after)| after.stolen_since(before));
+        Ok(Published { seconds: took.as_secs_f64(), cpu, stolen })
     }
 
     /// Waits for what is under way, also after an interrupt: what was cut short would look lost. A
@@ -254,6 +259,7 @@ impl Run {
             latency: Latencies::of(&measured),
             audit: findings,
             generator_cpu: published.cpu,
+            stolen_cpu: published.stolen,
             limits,
             thresholds,
             verdict,
