@@ -36,6 +36,10 @@ pub struct CheckpointRow {
     pub released: bool,
     /// The highest offset that was known to be durable: a log that ends at or below it was
     /// truncated.
+    ///
+    /// Everything before this field follows from the log, this from who writes: a deposed leader
+    /// may still write the offset that its successor wrote, and knows less. Of equal stamps the
+    /// larger bytes stay, which are those with the higher one.
     pub highest: u64,
     /// CRC-32C of the record before `offset`.
     pub crc: u32,
@@ -89,5 +93,21 @@ mod lineage {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Lineage, D::Error> {
         let bytes = serde_bytes::ByteArray::<16>::deserialize(from)?;
         Ok(Lineage(u128::from_be_bytes(*bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_one_offset_the_checkpoint_that_knows_more_has_the_larger_bytes() {
+        let of = Assignment { lineage: Lineage(7), incarnation: Incarnation(1) };
+        let row = CheckpointRow::anew(of, Offset(9), b"record", 1, 1);
+        let around = [0, 0x7f, 0xff, 0xffff, 0xffff_ffff].map(|last| [last, last + 1, last + 2]);
+        let bytes = |highest| RowValue::Checkpoint(CheckpointRow { highest, ..row }).encode();
+        let all: Vec<_> = around.into_iter().flatten().map(bytes).collect();
+        assert!(all.is_sorted());
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
     }
 }

@@ -4,8 +4,9 @@
 //! from there. A backend promises:
 //!
 //! - **Stamps decide.** A write with an older stamp than the row's changes nothing, whenever it
-//!   comes. Equal stamps carry equal bytes, so which of the two stays is all one. A removal beats
-//!   the write of its own stamp.
+//!   comes. Equal stamps carry equal bytes, so which of the two stays is all one; only of a
+//!   checkpoint two processes may write different ones, and then the larger bytes stay. A removal
+//!   beats the write of its own stamp.
 //! - **Durable.** [`Store::write`] returns `Ok` only when every row is durable.
 //! - **Not atomic.** A write that failed may have been applied, in part too. It is made again with
 //!   the same stamps.

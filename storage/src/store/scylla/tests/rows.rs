@@ -161,6 +161,21 @@ async fn a_removal_beats_the_write_of_its_own_stamp_whichever_comes_first() {
 }
 
 #[tokio::test]
+async fn of_two_values_with_one_stamp_the_larger_bytes_stay_whichever_comes_first() {
+    let (store, other) = (store().await, store().await);
+    let [first, second] =
+        [unique_id(), unique_id()].map(|id| Key::Checkpoint(PartitionId(id as u32)));
+    for (key, order) in [(first, [b"more", b"less"]), (second, [b"less", b"more"])] {
+        for (from, value) in [&store, &other].into_iter().zip(order) {
+            let value = Some(Bytes::from_static(value));
+            from.write(vec![Mutation { key, stamp: stamp(1, 5), value }]).await.unwrap();
+        }
+        let row = store.get(key).await.unwrap().unwrap();
+        assert_eq!((row.stamp, &row.value[..]), (stamp(1, 5), &b"more"[..]));
+    }
+}
+
+#[tokio::test]
 async fn what_a_later_incarnation_writes_outlives_the_end_of_the_past() {
     let (writer, other) = (store().await, store().await);
     let channel = ChannelId::new(unique_id());
