@@ -58,9 +58,10 @@ cluster: ## A development cluster: servers, 3 brokers, 4 gateways; tests/cluster
 
 chaos: ## 40 rounds of faults on a real cluster under load, each audited; CHAPPE_CHAOS_SEED, _FROM
 	@scripts/require cargo cc libssl $$(tests/services/services needs)
-	$(CARGO) build --package chappe-server --package chappe-loadtest
+	$(CARGO) build --release --package chappe-server
+	$(CARGO) build --release --package chappe-loadtest
 	CHAPPE_CHAOS_ROUNDS=$${CHAPPE_CHAOS_ROUNDS:-40} tests/services/services run \
-		$(CARGO) test --package chappe-tests --test faults -- --nocapture
+		$(CARGO) test --release --package chappe-tests --test faults -- --nocapture
 
 helm-check: ## Lint, render and validate the chart with Helm 3 and 4; BINARY=chappe reads what it renders
 	@scripts/require python3 pip go1.26 flock

@@ -124,26 +124,35 @@ async fn gateway_frozen(scene: &mut Scene<'_>) {
 
 /// Nothing waits for presence.
 async fn redis_down(scene: &mut Scene<'_>) {
-    let p99 = |times: Vec<Duration>| times[times.len() * 99 / 100];
-    let before = match scene.lengths.timed {
-        Some(count) => Some(p99(scene.witness.latencies(count).await)),
-        None => None,
-    };
+    let before = p99(scene).await;
     let paused = services::pause("redis", &[]).await;
     goes_on(scene.loads).await;
     scene.cluster.assert_ready().await;
-    let without = match scene.lengths.timed {
-        Some(count) => Some(p99(scene.witness.latencies(count).await)),
-        None => None,
-    };
+    let mut without = p99(scene).await;
+    for _ in 1..WINDOWS_MAX {
+        if without <= before.map(|time| 2 * time) {
+            break;
+        }
+        without = without.min(p99(scene).await);
+    }
     scene.heals();
     paused.resume();
-    if let (Some(before), Some(without), Some(count)) = (before, without, scene.lengths.timed) {
-        let after = p99(scene.witness.latencies(count).await);
-        println!("p99 of {count} publishes: {before:?}, without Redis {without:?}, then {after:?}");
+    if let (Some(before), Some(without), Some(after)) = (before, without, p99(scene).await) {
+        println!("p99 of publishes: {before:?}, without Redis {without:?}, then {after:?}");
         assert!(without <= 2 * before.max(after), "{without:?} without Redis");
     }
 }
+
+/// The 99th percentile of the next publishes, where there are enough to tell.
+async fn p99(scene: &Scene<'_>) -> Option<Duration> {
+    let count = scene.lengths.timed?;
+    let times = scene.witness.latencies(count).await;
+    Some(times[times.len() * 99 / 100])
+}
+
+/// Who waits for Redis waits in every window. What else disturbs a few publishes (an election of
+/// Kafka's on a busy machine takes seconds) does not.
+const WINDOWS_MAX: usize = 3;
 
 async fn leader_killed(scene: &mut Scene<'_>) -> Duration {
     let began = Instant::now();
