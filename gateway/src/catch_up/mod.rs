@@ -35,6 +35,8 @@ pub(crate) struct Reading {
     waiting: Vec<u32>,
     /// The ring itself lacks something.
     repair: bool,
+    /// Since when it does.
+    lacks_since_ms: Option<u64>,
     sent: Option<SentRead>,
     queued: bool,
     tries: u8,
@@ -63,6 +65,11 @@ impl Pages {
 }
 
 impl Reading {
+    /// Whether what the ring lacks may still be on its way: its readers need not ask for it.
+    pub(crate) fn repairs(&self, now_ms: u64) -> bool {
+        self.lacks_since_ms.is_some_and(|since| now_ms < since + REPAIR_MS)
+    }
+
     /// A connection reads no more.
     pub(crate) fn forget(&mut self, peer: u32) {
         self.waiting.retain(|waiting| *waiting != peer);
@@ -75,6 +82,7 @@ impl Reading {
     pub(crate) fn forget_all(&mut self) {
         self.waiting.clear();
         self.repair = false;
+        self.lacks_since_ms = None;
         if let Some(sent) = &mut self.sent {
             sent.readers.clear();
             sent.repair = false;
@@ -126,6 +134,7 @@ impl Hub {
     /// Asks for what a channel lost on the way.
     pub(crate) fn want_repair(&mut self, channel: u32) {
         let reading = self.channels[channel as usize].reading.get_or_insert_default();
+        reading.lacks_since_ms.get_or_insert(self.now_ms);
         if reading.repair || reading.sent.as_ref().is_some_and(|sent| sent.repair) {
             return;
         }
@@ -263,7 +272,10 @@ impl Hub {
                 self.queue_page(channel); // it was wanted before, and nothing was sent for it yet
             }
             Some(reading) if reading.waiting.is_empty() && !reading.queued => entry.reading = None,
-            Some(_) => self.queue_page(channel),
+            Some(reading) => {
+                reading.lacks_since_ms = None;
+                self.queue_page(channel);
+            }
             None => {}
         }
     }
@@ -329,5 +341,8 @@ impl Hub {
     }
 }
 
+/// How long a shard reads what it lost before it tells clients that they lack it: longer than a
+/// leader takes to move, and than most that ails a store. If reading fails for good, they ask.
+const REPAIR_MS: u64 = 30_000;
 /// Events of a page. With the largest messages a page stays within a few MiB.
 const PAGE_EVENTS: u32 = 128;

@@ -36,7 +36,7 @@ pub(crate) use self::{
     peer::{Full, Peers},
 };
 use crate::{
-    catch_up::Pages,
+    catch_up::{Pages, Reading},
     config::{Limits, Timing},
     uplink::Uplink,
 };
@@ -206,13 +206,16 @@ impl Hub {
     }
 
     /// The heads of the channels that a connection reads. Of one that it is catching up with, what
-    /// it was given: that more is to come is known, and its client must not ask for it again.
+    /// it was given, and of one that this shard reads itself, what that has: that more is to come is
+    /// known, and its client must not ask for it again.
     pub(crate) fn heads(&self, peer: u32) -> Vec<(ChannelId, Rev)> {
         let Some(entry) = self.peers.get(peer) else { return Vec::new() };
         let heads = entry.subscriptions.iter().map(|place| {
             let channel = &self.channels[place.channel as usize];
             let subscriber = channel.subscribers[place.slot as usize];
+            let repairs = |reading: &Reading| reading.repairs(self.now_ms);
             let head = match subscriber.phase {
+                Phase::Live if channel.reading.as_deref().is_some_and(repairs) => channel.head,
                 Phase::Live => channel.known,
                 Phase::Held { .. } | Phase::CatchingUp { .. } => subscriber.cursor,
             };

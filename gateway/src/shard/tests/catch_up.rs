@@ -197,6 +197,34 @@ fn the_last_event_of_a_quiet_channel_is_found_by_the_leaders_heads() {
 }
 
 #[test]
+fn a_client_is_not_told_of_what_its_shard_still_reads_unless_that_takes_too_long() {
+    let mut rig = with_history(0);
+    let ada = rig.reader("ada");
+    rig.pass(10_000);
+    rig.down = true; // what is asked is not answered
+    rig.leader.lose = 1;
+    rig.publish("lost");
+    let beacon = rig.leader.beacon();
+    rig.say(vec![beacon]);
+    let told = |rig: &mut Rig| {
+        rig.pass(25_000);
+        let frames = rig.take(ada);
+        rig.shard.handle_message(ada, &[]); // a pong of its transport
+        frames.iter().find_map(|frame| frame["ping"]["heads"][0][1].as_u64()).unwrap()
+    };
+    assert_eq!(told(&mut rig), 2, "it is on its way");
+    assert_eq!(told(&mut rig), 3, "perhaps it is not");
+    rig.down = false;
+    rig.pump();
+    assert_eq!(rig.revs(ada), [3]);
+    rig.leader.lose = 1;
+    rig.publish("lost again");
+    rig.publish("heard");
+    assert_eq!(rig.revs(ada), [4, 5]);
+    assert_eq!(told(&mut rig), 5);
+}
+
+#[test]
 fn what_happened_while_the_pipe_was_down_is_read_when_it_is_back() {
     let mut rig = with_history(0);
     let ada = rig.reader("ada");
