@@ -159,8 +159,9 @@ impl Relay {
 
     pub(crate) fn due(&self) -> Option<u64> {
         let later = self.later.first().map(|(at, _)| *at);
-        let unsent = (!self.sent.is_empty() && self.removing.is_empty()).then_some(0);
-        [later, unsent, self.remove_again_ms].into_iter().flatten().min()
+        let removable = !self.sent.is_empty() && self.removing.is_empty();
+        let removal = self.remove_again_ms.or(removable.then_some(0));
+        [later, removal].into_iter().flatten().min()
     }
 
     fn line_up(&mut self, row: Sendable) {

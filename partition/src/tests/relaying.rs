@@ -10,7 +10,7 @@ use crate::{
     config::{Assignment, Bounds, Leadership},
     record::{Adopt, Fact, FactBody, Genesis, Record, decode},
     row::{CheckpointRow, RowValue},
-    testing::{Asker, LINEAGE, World, channel_in},
+    testing::{Asker, LINEAGE, StoreCall, World, channel_in},
 };
 
 /// Two partitions and two brokers: the channel is in the first, the inbox of `user` in the second.
@@ -182,6 +182,40 @@ fn outbox(world: &World) -> Vec<(Key, Row)> {
     let rows = world.store.rows().iter();
     let rows = rows.filter(|(key, _)| matches!(key, Key::Outbox { .. }));
     rows.map(|(key, row)| (*key, row.clone())).collect()
+}
+
+#[test]
+fn what_the_store_does_not_remove_is_removed_later_and_nobody_is_woken_meanwhile() {
+    let mut setup = setup(Bounds::default());
+    let label = setup.label.clone();
+    setup.ann.create(&mut setup.world, &label);
+    comings_and_goings(&mut setup, 1);
+    setup.world.pass(2_000); // the inbox has what it needs in memory
+    setup.world.nodes[0].store_held = true;
+    comings_and_goings_from(&mut setup, 1, 2);
+    let world = &mut setup.world;
+    let removes = |world: &World| {
+        let call = world.nodes[0].store_calls.front();
+        let Some((_, StoreCall::Write(_, rows))) = call else { return false };
+        rows.iter().all(|row| row.value.is_none())
+    };
+    for _ in 0..400 {
+        if removes(world) {
+            break;
+        }
+        world.call_store_once(0);
+        world.pass(5);
+    }
+    assert!(removes(world), "what was sent is to be removed");
+    world.store.down = true;
+    world.call_store_once(0);
+    world.store.down = false;
+    let now = world.now(0);
+    let wait_ms = world.core(0).deadline(now) - now.boot_ms;
+    assert!(wait_ms > 50, "the next tick is in {wait_ms} ms");
+    world.nodes[0].store_held = false;
+    world.pass(4_000);
+    assert_eq!(outbox(world), []);
 }
 
 #[test]
