@@ -1,16 +1,19 @@
 //! How a broker is connected to.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Patience, TlsError, TlsFiles, tls};
+use super::{
+    Patience, TlsError, TlsFiles,
+    tls::{self, Renewed},
+};
 
 /// Opens connections to brokers.
 pub(super) struct Dialler {
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<Renewed<ClientConfig>>>,
     pub(super) patience: Patience,
 }
 
@@ -22,7 +25,7 @@ pub(super) enum Connection {
 
 impl Dialler {
     pub(super) fn new(tls: Option<&TlsFiles>, patience: Patience) -> Result<Self, TlsError> {
-        let tls = tls.map(TlsFiles::client).transpose()?.map(TlsConnector::from);
+        let tls = tls.map(|files| Renewed::new(files, TlsFiles::client)).transpose()?;
         Ok(Self { tls, patience })
     }
 
@@ -39,6 +42,7 @@ impl Dialler {
         let Some(tls) = &self.tls else { return Ok(Connection::Plain(stream)) };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let tls = TlsConnector::from(tls.current().await);
         let shaking = timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await;
         let stream = shaking.map_err(|_| late())?.map_err(tls::refused)?;
         Ok(Connection::Tls(Box::new(stream)))

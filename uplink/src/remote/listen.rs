@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
     net::{TcpListener, TcpStream},
@@ -14,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Patience, TlsError, TlsFiles,
     register::Register,
-    tls,
+    tls::{self, Renewed},
     wire::{self, Word},
 };
 use crate::{Overview, status::BrokerStatus};
@@ -29,14 +30,14 @@ pub fn listen<B: Overview>(
     tls: Option<&TlsFiles>,
     patience: Patience,
 ) -> Result<impl Future<Output = ()> + use<B>, TlsError> {
-    let tls = tls.map(TlsFiles::server).transpose()?.map(TlsAcceptor::from);
+    let tls = tls.map(|files| Renewed::new(files, TlsFiles::server)).transpose()?;
     Ok(serve(listener, broker, tls, patience))
 }
 
 async fn serve<B: Overview>(
     listener: TcpListener,
     broker: Arc<B>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Renewed<ServerConfig>>>,
     patience: Patience,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -77,10 +78,15 @@ struct Carrier<B> {
 }
 
 impl<B: Overview> Carrier<B> {
-    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<()> {
+    async fn serve(
+        self,
+        stream: TcpStream,
+        tls: Option<Arc<Renewed<ServerConfig>>>,
+    ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let Some(tls) = tls else { return self.carry(stream).await };
         let late = || io::Error::new(io::ErrorKind::TimedOut, "TLS: no handshake in time");
+        let tls = TlsAcceptor::from(tls.current().await);
         let shaking = timeout(self.patience.silence, tls.accept(stream));
         let stream = shaking.await.map_err(|_| late())?.map_err(tls::refused)?;
         self.carry(stream).await

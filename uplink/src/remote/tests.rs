@@ -317,6 +317,38 @@ async fn with_certificates_only_those_of_the_authority_connect() {
     assert_eq!(gateway.ask(2).await.epoch, 5);
 }
 
+#[tokio::test]
+async fn renewed_certificates_are_used_from_the_next_connection_on() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let [files, old, new] = ["files", "old", "new"].map(|name| certificates(dir.path(), name));
+    let put = |from: &Path, to: &Path| assert!(std::fs::copy(from, to).unwrap() > 0);
+    let put_all = |from: &TlsFiles| {
+        let (from, to) = ([&from.cert, &from.key, &from.ca], [&files.cert, &files.key, &files.ca]);
+        from.into_iter().zip(to).for_each(|(from, to)| put(from, to));
+    };
+    put_all(&old);
+    let broker = serve(5, None, Some(files.clone())).await;
+    let address = [broker.address.to_string()];
+    let is_served = async |tls: &TlsFiles| {
+        let asked = ask(&address, Some(tls), PATIENCE).await.unwrap();
+        asked[0].answer.is_ok()
+    };
+    let mut gateway = Gateway::open(&[broker.address], Some(&files));
+    gateway.led_in(Some(5)).await;
+    put(&new.cert, &files.cert);
+    assert!(is_served(&old).await, "a certificate without its key is no reason to change");
+    put_all(&new);
+    assert!(is_served(&new).await);
+    assert!(!is_served(&old).await);
+    // What is connected stays so, and shows the new one when it connects anew.
+    assert_eq!(gateway.ask(1).await.epoch, 5);
+    broker.task.abort();
+    gateway.led_in(None).await;
+    let _again = serve(7, Some(broker.address), Some(new)).await;
+    gateway.led_in(Some(7)).await;
+}
+
 #[test]
 fn files_that_cannot_be_used_are_named() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

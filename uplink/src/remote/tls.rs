@@ -1,9 +1,12 @@
 //! TLS between gateways and brokers: both show a certificate of the same authority.
+//!
+//! The files are read for each connection, so that renewed certificates need no restart. There are
+//! few connections, and they last.
 
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use rustls::{
@@ -11,6 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+use tokio::task::spawn_blocking;
 
 /// The files of one process, PEM. A process is both sides: a broker also connects to the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +93,40 @@ impl TlsFiles {
 
     fn failed(&self, path: &Path, what: impl ToString) -> TlsError {
         TlsError::File { path: path.to_owned(), what: what.to_string() }
+    }
+}
+
+/// What one side makes of the files as they are now.
+pub(super) struct Renewed<T> {
+    files: TlsFiles,
+    make: fn(&TlsFiles) -> Result<Arc<T>, TlsError>,
+    last: Mutex<Arc<T>>,
+}
+
+impl<T: Send + Sync + 'static> Renewed<T> {
+    pub(super) fn new(
+        files: &TlsFiles,
+        make: fn(&TlsFiles) -> Result<Arc<T>, TlsError>,
+    ) -> Result<Arc<Self>, TlsError> {
+        let last = Mutex::new(make(files)?);
+        Ok(Arc::new(Self { files: files.clone(), make, last }))
+    }
+
+    /// What is to be used for a new connection. Files that cannot be used, as those of which one is
+    /// replaced and the other is not yet, leave it as it was.
+    pub(super) async fn current(self: &Arc<Self>) -> Arc<T> {
+        let this = Arc::clone(self);
+        // A disk may take its time.
+        let made = spawn_blocking(move || (this.make)(&this.files)).await;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match made {
+            Ok(Ok(made)) => *last = made,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the uplink goes on with the certificate that it had");
+            }
+            Err(_) => {} // the runtime ends
+        }
+        Arc::clone(&last)
     }
 }
 
