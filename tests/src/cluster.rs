@@ -1,7 +1,14 @@
 //! A cluster of our own on real servers: brokers and gateways, each a process, on a topic and a
 //! keyspace that nobody else uses.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -24,6 +31,8 @@ const BROKERS: usize = 3;
 pub const PARTITIONS: u32 = 12;
 /// Kafka, the store and a group of brokers answer within this on a busy machine.
 const READY: Duration = Duration::from_secs(90);
+/// A process that does not answer within this is taken to be unable to.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// What runs in a process of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -360,8 +369,14 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            for node in self.nodes.iter().filter(|node| node.child.is_some()) {
+                // One that is frozen says nothing; its log is there all the same.
+                let page = metrics_page(node.admin).unwrap_or_default();
+                drop(fs::write(self.folder.path().join(format!("{}.metrics", node.name)), page));
+            }
             self.folder.disable_cleanup(true);
-            eprintln!("the logs of all processes stay in {}", self.folder.path().display());
+            let folder = self.folder.path().display();
+            eprintln!("the logs and the last metrics of all processes stay in {folder}");
         }
     }
 }
@@ -372,7 +387,7 @@ async fn counts(admin: SocketAddr) -> Vec<(String, f64)> {
         TcpStream::connect(admin).await.ok()?;
         Some(http::get(admin, "/metrics").await)
     };
-    let Ok(Some(page)) = timeout(Duration::from_secs(2), asked).await else { return Vec::new() };
+    let Ok(Some(page)) = timeout(SILENT, asked).await else { return Vec::new() };
     let lines = page.text().lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
     let lines: Vec<_> = lines.collect();
     let pairs = lines.iter().filter_map(|line| {
@@ -381,6 +396,16 @@ async fn counts(admin: SocketAddr) -> Vec<(String, f64)> {
         Some((name.to_owned(), value.parse().ok()?))
     });
     pairs.collect()
+}
+
+/// What a process answers to `/metrics`, head and all, asked without a runtime.
+fn metrics_page(admin: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let mut stream = std::net::TcpStream::connect_timeout(&admin, SILENT)?;
+    stream.set_read_timeout(Some(SILENT))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: chappe\r\nconnection: close\r\n\r\n")?;
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page)?;
+    Ok(page)
 }
 
 /// Ports that nobody used a moment ago.

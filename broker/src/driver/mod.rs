@@ -314,6 +314,7 @@ impl Driver {
                 }
             }
             Action::Leads(generation) => {
+                self.owned.log(id, generation);
                 self.shared.leading.set(id, generation);
                 self.pipes.tell_leading();
             }

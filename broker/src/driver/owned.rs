@@ -15,6 +15,7 @@ use chappe_storage::{
     log::Offset,
     ownership::{CommitError, Ownership, Progress},
 };
+use chappe_uplink::Generation;
 use tokio::{task::spawn_local, time::timeout};
 
 use super::inbox::{Inbox, Input};
@@ -67,6 +68,18 @@ impl Owned {
     /// Whether a partition is this process's to lead.
     pub(super) fn holds(&self, partition: PartitionId) -> bool {
         self.partitions.contains(&partition)
+    }
+
+    /// Says in the process's log that it leads a partition now, or no longer. Where leadership
+    /// cannot move, there is nothing to follow.
+    pub(super) fn log(&self, partition: PartitionId, generation: Option<Generation>) {
+        if self.leadership == Leadership::Lock {
+            return;
+        }
+        match generation {
+            Some(generation) => tracing::info!(%partition, epoch = generation.epoch, "leads"),
+            None => tracing::info!(%partition, "leads no more"),
+        }
     }
 
     /// A partition is handed over.
