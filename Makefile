@@ -12,7 +12,7 @@ help: ## List the tasks
 run: ## Build and start everything in one process, data in ./chappe-data
 	@scripts/require cargo cc
 	$(CARGO) build --release --package chappe-server --package chappe-loadtest --no-default-features --bins
-	$${CARGO_TARGET_DIR:-target}/release/chappe serve --channel general
+	exec $${CARGO_TARGET_DIR:-target}/release/chappe serve --channel general
 
 test: ## Everything that CI runs; starts the servers that are missing, and stops what it started
 	@scripts/require cargo cc python3 pip go1.26 $$(tests/services/services needs)
