@@ -26,15 +26,17 @@ impl Leading {
         Self { of, partitions: Mutex::default(), count: watch::Sender::new(0) }
     }
 
-    /// A partition is led from now on, or no longer.
-    pub(crate) fn set(&self, partition: PartitionId, generation: Option<Generation>) {
+    /// A partition is led from now on, or no longer. Whether that is news: who gives up what he
+    /// never led says so as well.
+    pub(crate) fn set(&self, partition: PartitionId, generation: Option<Generation>) -> bool {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        match generation {
+        let before = match generation {
             Some(generation) => partitions.insert(partition, generation),
             None => partitions.remove(&partition),
         };
         metrics::gauge!("chappe_broker_leading_count").set(partitions.len() as f64);
         self.count.send_replace(partitions.len());
+        before != generation
     }
 
     /// Tells one pipe. Whoever tells does so after it changed the list, so the last word that a
@@ -55,5 +57,22 @@ impl Leading {
     /// How many there are, as it changes.
     pub(crate) fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chappe_protocol::Incarnation;
+
+    use super::*;
+
+    #[test]
+    fn only_what_changes_is_news() {
+        let leading = Leading::new(2);
+        let at = |epoch| Some(Generation { incarnation: Incarnation(1), epoch });
+        let said = [None, at(3), at(3), at(7), None, None];
+        let news = said.map(|generation| leading.set(PartitionId(1), generation));
+        assert_eq!(news, [false, true, false, true, true, false]);
+        assert_eq!(leading.missing(), [PartitionId(0), PartitionId(1)]);
     }
 }

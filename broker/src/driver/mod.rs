@@ -314,8 +314,9 @@ impl Driver {
                 }
             }
             Action::Leads(generation) => {
-                self.owned.log(id, generation);
-                self.shared.leading.set(id, generation);
+                if self.shared.leading.set(id, generation) {
+                    self.owned.log(id, generation);
+                }
                 self.pipes.tell_leading();
             }
             Action::HandedOver => {
