@@ -42,9 +42,9 @@ impl Dialler {
         let Some(tls) = &self.tls else { return Ok(Connection::Plain(stream)) };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let tls = TlsConnector::from(tls.current().await);
-        let shaking = timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await;
-        let stream = shaking.map_err(|_| late())?.map_err(tls::refused)?;
+        let shaking = async { TlsConnector::from(tls.current().await).connect(name, stream).await };
+        let shaken = timeout(CONNECT_TIMEOUT, shaking).await;
+        let stream = shaken.map_err(|_| late())?.map_err(tls::refused)?;
         Ok(Connection::Tls(Box::new(stream)))
     }
 }

@@ -86,9 +86,9 @@ impl<B: Overview> Carrier<B> {
         stream.set_nodelay(true)?;
         let Some(tls) = tls else { return self.carry(stream).await };
         let late = || io::Error::new(io::ErrorKind::TimedOut, "TLS: no handshake in time");
-        let tls = TlsAcceptor::from(tls.current().await);
-        let shaking = timeout(self.patience.silence, tls.accept(stream));
-        let stream = shaking.await.map_err(|_| late())?.map_err(tls::refused)?;
+        let shaking = async { TlsAcceptor::from(tls.current().await).accept(stream).await };
+        let shaken = timeout(self.patience.silence, shaking).await;
+        let stream = shaken.map_err(|_| late())?.map_err(tls::refused)?;
         self.carry(stream).await
     }
 
