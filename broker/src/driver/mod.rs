@@ -316,8 +316,8 @@ impl Driver {
             Action::Leads(generation) => {
                 if self.shared.leading.set(id, generation) {
                     self.owned.log(id, generation);
+                    self.pipes.tell_leading();
                 }
-                self.pipes.tell_leading();
             }
             Action::HandedOver => {
                 self.owned.release(id);
