@@ -43,12 +43,18 @@ fn inbox_events(setup: &mut Setup, node: usize) -> String {
 
 /// Adds and removes the user, and mentions him: one fact after another.
 fn comings_and_goings(setup: &mut Setup, rounds: u64) {
-    let (ann, channel, user) = (setup.ann.clone(), setup.channel, setup.user);
-    for i in 0..rounds {
-        ann.add(&mut setup.world, &format!("a{i}"), channel, user, Role::Member);
-        ann.mention(&mut setup.world, &format!("m{i}"), channel, &[user]);
-        ann.remove(&mut setup.world, &format!("r{i}"), channel, user);
-    }
+    comings_and_goings_from(setup, 0, rounds);
+}
+
+/// One round is relayed already; from here on the store answers when the script says so.
+fn with_store_held() -> Setup {
+    let mut setup = setup(Bounds::default());
+    let label = setup.label.clone();
+    setup.ann.create(&mut setup.world, &label);
+    comings_and_goings(&mut setup, 1);
+    setup.world.pass(2_000); // the inbox has what it needs in memory
+    setup.world.nodes[0].store_held = true;
+    setup
 }
 
 fn expected(rounds: u64) -> String {
@@ -131,12 +137,7 @@ fn an_outbox_larger_than_memory_is_read_from_the_store_in_turns() {
 
 #[test]
 fn nothing_is_relayed_before_the_checkpoint_has_passed_it() {
-    let mut setup = setup(Bounds::default());
-    let label = setup.label.clone();
-    setup.ann.create(&mut setup.world, &label);
-    comings_and_goings(&mut setup, 1);
-    setup.world.pass(2_000); // the inbox has what it needs in memory
-    setup.world.nodes[0].store_held = true;
+    let mut setup = with_store_held();
     comings_and_goings_from(&mut setup, 1, 3);
     let mut heard = 0;
     for _ in 0..400 {
@@ -186,12 +187,7 @@ fn outbox(world: &World) -> Vec<(Key, Row)> {
 
 #[test]
 fn what_the_store_does_not_remove_is_removed_later_and_nobody_is_woken_meanwhile() {
-    let mut setup = setup(Bounds::default());
-    let label = setup.label.clone();
-    setup.ann.create(&mut setup.world, &label);
-    comings_and_goings(&mut setup, 1);
-    setup.world.pass(2_000); // the inbox has what it needs in memory
-    setup.world.nodes[0].store_held = true;
+    let mut setup = with_store_held();
     comings_and_goings_from(&mut setup, 1, 2);
     let world = &mut setup.world;
     let removes = |world: &World| {
