@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use chappe_protocol::PartitionId;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use self::appender::KafkaAppender;
 use self::asker::Asker;
@@ -43,7 +44,7 @@ pub use self::connection::{Connection, Identity, Login, Mechanism, Tls};
 pub use self::preflight::{
     Check, CreateError, Created, Finding, Genesis, Layout, Severity, check, create,
 };
-use self::reader::{Failure, Readers};
+use self::reader::{AHEAD_FOR, Failure, Readers};
 use self::trim::Trims;
 use crate::log::{Acks, Appender, Bounds, Entry, Log, Offset, ReadError};
 
@@ -88,6 +89,20 @@ impl KafkaLog {
             trims,
             config,
         })
+    }
+
+    /// Lets readers rest whose readings do not go on.
+    fn rest_later(&self) {
+        let (readers, reads) = (Arc::downgrade(&self.readers), Arc::clone(&self.reads));
+        tokio::spawn(async move {
+            sleep(AHEAD_FOR).await;
+            let Some(readers) = readers.upgrade() else { return };
+            let rest = move || {
+                readers.rest();
+                Ok(())
+            };
+            on_thread(&reads, rest).await.ok();
+        });
     }
 
     async fn ask<T: Send + 'static>(
@@ -144,7 +159,12 @@ impl Log for KafkaLog {
         let read =
             move || Ok(readers.read(partition, from, end, bytes_max, Instant::now() + timeout));
         match on_thread(&self.reads, read).await? {
-            Ok(entries) => Ok(entries),
+            Ok(entries) => {
+                if entries.last().is_some_and(|last| last.offset.next() < end) {
+                    self.rest_later();
+                }
+                Ok(entries)
+            }
             Err(Failure::Error(error)) => Err(error),
             // Trimmed in between; or another node leads and does not have what this one had.
             Err(Failure::OutOfRange) => match self.bounds(partition).await? {

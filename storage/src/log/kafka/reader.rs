@@ -1,7 +1,9 @@
 //! Reads a topic from an offset on: readers that are told where, and that check what comes.
 //!
 //! A reader stays where it stopped, with what it has fetched ahead, for the next read from there.
-//! There are so many at most; the one that was used least recently is sent elsewhere.
+//! If none comes soon it leaves: at the end of a partition it would ask Kafka for more a hundred
+//! times a second. There are so many readers at most; the one that was used least recently is sent
+//! elsewhere.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,6 +74,31 @@ impl Readers {
         }
     }
 
+    /// Lets go of what is fetched ahead for a reading that does not go on. Whoever calls holds a
+    /// permit. Blocks.
+    pub(super) fn rest(&self) {
+        let taken = || {
+            let mut pool = self.pool();
+            let index = pool.idle.iter().position(Reader::waits_in_vain)?;
+            Some(pool.idle.remove(index))
+        };
+        while let Some(mut reader) = taken() {
+            let left = reader.leave();
+            let mut pool = self.pool();
+            match left {
+                Ok(()) => pool.idle.push(reader),
+                Err(_) => pool.count -= 1,
+            }
+        }
+    }
+
+    /// How many are told to fetch, and not reading.
+    #[cfg(test)]
+    pub(super) fn fetching(&self) -> usize {
+        let assigned = |reader: &&Reader| reader.consumer.assignment().unwrap().count() > 0;
+        self.pool().idle.iter().filter(assigned).count()
+    }
+
     /// Ends the readers that are not reading. Blocks.
     pub(super) fn close(&self) {
         let idle = std::mem::take(&mut self.pool().idle);
@@ -113,6 +140,8 @@ struct Reader {
     consumer: BaseConsumer<Voice>,
     /// Where it stands: the next record that it will give.
     at: Option<(PartitionId, Offset)>,
+    /// Since when it stands there.
+    since: Instant,
     /// The record there, if it was fetched and did not fit the read before.
     ahead: Option<Entry>,
 }
@@ -121,7 +150,13 @@ impl Reader {
     fn new(config: &KafkaConfig) -> Result<Self, Failure> {
         let consumer = config.reader().create_with_context(Voice::default());
         let consumer = consumer.map_err(|error| unavailable(error.to_string()))?;
-        Ok(Self { topic: config.topic.clone(), consumer, at: None, ahead: None })
+        Ok(Self {
+            topic: config.topic.clone(),
+            consumer,
+            at: None,
+            since: Instant::now(),
+            ahead: None,
+        })
     }
 
     fn read(
@@ -151,6 +186,7 @@ impl Reader {
         }
         if next < end {
             self.at = Some((partition, next));
+            self.since = Instant::now();
         } else {
             self.leave()?;
         }
@@ -167,9 +203,14 @@ impl Reader {
             .map_err(|error| unavailable(error.to_string()))
     }
 
+    fn waits_in_vain(&self) -> bool {
+        self.at.is_some() && self.since.elapsed() >= AHEAD_FOR
+    }
+
     /// At the end there is nothing to fetch ahead, and nobody to wait for.
     fn leave(&mut self) -> Result<(), Failure> {
         self.at = None;
+        self.ahead = None;
         self.consumer.unassign().map_err(|error| unavailable(error.to_string()))
     }
 
@@ -240,6 +281,8 @@ impl Reader {
     }
 }
 
+/// A reader that stopped before the end waits for so long for whoever reads on.
+pub(super) const AHEAD_FOR: Duration = Duration::from_secs(1);
 /// Without a record for so long a reader asks who leads now.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// And waits for so long for that.

@@ -133,6 +133,24 @@ async fn one_reader_serves_many_readings_in_turn() {
     }
 }
 
+/// Else each partition's beginning, which is read at a start, would be a poll for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_that_does_not_go_on_leaves_kafka_alone() {
+    let topic = Topic::new(2).await;
+    let log = KafkaLog::open(topic.config()).await.unwrap();
+    fill(&log, 3).await;
+    for partition in [PartitionId(0), PartitionId(1)] {
+        assert_eq!(log.read(partition, Offset(0), 1).await.unwrap().len(), 1);
+    }
+    assert_eq!(log.readers.fetching(), 2, "what comes next is fetched ahead");
+    let begin = Instant::now();
+    while log.readers.fetching() > 0 {
+        assert!(begin.elapsed() < PATIENCE, "it is fetched ahead for ever");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(log.read(P0, Offset(1), 1).await.unwrap()[0].offset, Offset(1));
+}
+
 /// Kafka itself cannot be made to lose track of a producer; the library's own cluster can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_fatal_error_another_producer_goes_on() {
