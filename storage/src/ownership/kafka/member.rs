@@ -86,6 +86,7 @@ fn serve(
         if let Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) = consumer.poll(POLL) {
             fatal = Some(error);
         }
+        wake(&consumer);
         let broken =
             consumer.context().broken.lock().unwrap_or_else(PoisonError::into_inner).take();
         fatal = fatal.or(broken);
@@ -94,6 +95,13 @@ fn serve(
     // One may still be under way; the library gives it up in its time.
     commits.join().ok();
     fatal
+}
+
+/// Lets the library look at what is due. By itself it does when something happens to it, and once a
+/// second otherwise (`rd_kafka_thread_main` in librdkafka's `rdkafka.c`): a shorter heartbeat would
+/// be late, and so would this member be for what others wait for. A question wakes it.
+fn wake(consumer: &BaseConsumer<Membership>) {
+    drop(consumer.assignment());
 }
 
 /// Sends commits, one request at a time. On a thread of its own: the library tells the outcome
