@@ -71,10 +71,15 @@ impl Hub {
         new
     }
 
-    /// Asks at once for the wishes that wait before they are asked again.
+    /// Asks at once, as if for the first time, for the wishes that wait before they are asked
+    /// again.
     fn ask_joins(&mut self) {
-        let waiting = self.joins.iter().filter(|(_, join)| join.token == 0);
-        for serial in waiting.map(|(serial, _)| *serial).collect::<Vec<_>>() {
+        let waiting = self.joins.iter_mut().filter(|(_, join)| join.token == 0);
+        let serials = waiting.map(|(serial, join)| {
+            join.tries = 0;
+            *serial
+        });
+        for serial in serials.collect::<Vec<_>>() {
             self.ask_join(serial);
         }
     }

@@ -103,16 +103,22 @@ impl Session {
         assert!(self.find(serial).is_none(), "an operation that is overdue ends");
     }
 
-    /// Some channels have a new leader: what waited to be sent again need not wait for it.
+    /// Some channels have a new leader: what waited to be sent again need not wait for it, and its
+    /// refusals are counted anew.
     pub(crate) fn handle_led(&mut self, desk: &mut Desk, is_led: impl Fn(ChannelId) -> bool) {
         let mut lines: Vec<ChannelId> = Vec::new();
         let mut others = Vec::new();
         for operation in self.operations.iter_mut().filter(|one| one.retry_at_ms != 0) {
             match &operation.work {
                 Work::Change(change) if !is_led(change.channel) => {}
-                Work::Change(change) if lines.contains(&change.channel) => {}
-                Work::Change(change) => lines.push(change.channel),
+                Work::Change(change) => {
+                    operation.tries = 0;
+                    if !lines.contains(&change.channel) {
+                        lines.push(change.channel);
+                    }
+                }
                 _ => {
+                    operation.tries = 0;
                     operation.retry_at_ms = 0;
                     others.push(operation.serial);
                 }

@@ -73,6 +73,21 @@ fn what_waits_to_be_sent_again_goes_at_once_to_a_new_leader() {
 }
 
 #[test]
+fn a_new_leader_that_wants_it_again_is_asked_soon() {
+    let (mut rig, ada) = with_channel();
+    rig.leader.resend = 5;
+    rig.send(ada, &publish(1, "a"));
+    rig.pass(700); // the sixth try would be at 1,240
+    rig.leader.resend = 1;
+    rig.leader.generation.epoch += 1;
+    let leads = vec![(PartitionId(0), rig.leader.generation)];
+    rig.say(vec![Response::Leading(Leading { partitions: 1, leads })]);
+    assert_eq!(rig.take(ada).len(), 0, "it was refused");
+    rig.pass(50);
+    assert_eq!(nonces(&rig), ["a"]);
+}
+
+#[test]
 fn a_retry_in_one_channel_does_not_stop_another() {
     let (mut rig, ada) = with_channel();
     rig.leader.make(chappe_protocol::ChannelId::new(8), &[testing::user("ada")]);
