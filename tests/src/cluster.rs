@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     binary::chappe,
     client::{Client, Transport},
-    fresh, http,
+    http,
     server::Run,
     services, token,
 };
@@ -71,7 +71,7 @@ pub struct Cluster {
     folder: TempDir,
     /// Three brokers, two WebSocket gateways, one QUIC gateway.
     pub nodes: Vec<Node>,
-    topic: String,
+    topic: services::Topic,
     settings: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ impl Plan {
                 environment: kafka.collect(),
             });
         }
-        let (topic, settings) = (fresh("cluster"), self.settings);
+        let (topic, settings) = (services::Topic::fresh("cluster"), self.settings);
         let mut cluster = Cluster { folder, nodes, topic, settings };
         cluster.write_config();
         cluster.tool(&["schema", "apply", "--replicas", "1"]).await;
@@ -356,7 +356,7 @@ impl Cluster {
             services::given("CQL_USER"),
             services::given("CQL_PASSWORD"),
             services::given("REDIS"),
-            topic = self.topic,
+            topic = self.topic(),
             no_limit = "{ per_second = 0 }",
         );
         fs::write(self.config(), text).unwrap();

@@ -1,7 +1,12 @@
 //! The servers that a cluster stands on, as `tests/services` starts them, or your own.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{ops::Deref, path::PathBuf, process::Stdio, thread, time::Duration};
 
+use rdkafka::{
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    config::ClientConfig,
+};
 use tokio::{
     process::Command,
     time::{sleep, timeout},
@@ -9,6 +14,8 @@ use tokio::{
 
 /// A node that was away for a minute is back in step within seconds, on a busy machine too.
 const REPLICATED: Duration = Duration::from_secs(120);
+/// A topic that is not deleted by then stays.
+const DELETED: Duration = Duration::from_secs(10);
 
 /// What `CHAPPE_TEST_<name>` says. A test that needs it fails without.
 pub fn given(name: &str) -> String {
@@ -39,6 +46,41 @@ pub async fn replicated() {
         }
     };
     timeout(REPLICATED, waiting).await.expect("the copies catch up");
+}
+
+/// A topic's name. The topic goes with it: each one that stays makes Kafka slower, for every fetch
+/// between its nodes looks at all partitions.
+pub struct Topic(String);
+
+impl Topic {
+    /// That nobody else uses; it is yet to be made.
+    pub fn fresh(prefix: &str) -> Self {
+        Self(crate::fresh(prefix))
+    }
+}
+
+impl Deref for Topic {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        let name = self.0.clone();
+        let delete = move || {
+            let mut kafka = ClientConfig::new();
+            kafka.set("bootstrap.servers", given("KAFKA"));
+            let admin: AdminClient<DefaultClientContext> = kafka.create().ok()?;
+            let options = AdminOptions::new().request_timeout(Some(DELETED));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
+            // Deleting what is not there is no failure, and a failed test says its own.
+            runtime.block_on(admin.delete_topics(&[&name], &options)).ok()
+        };
+        thread::spawn(delete).join().ok();
+    }
 }
 
 /// Stops a server from answering, until the guard is resumed or dropped: `pause("cql", &["1"])`.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use chappe_tests::{chappe, fresh, services};
+use chappe_tests::{chappe, services};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A topic and a keyspace that nobody else uses, and processes on them.
 pub(crate) struct Ground {
     folder: TempDir,
-    name: String,
+    name: services::Topic,
     /// Where its brokers take gateways.
     pub(crate) uplink: String,
 }
@@ -44,7 +44,7 @@ impl Ground {
     pub(crate) fn bare() -> Self {
         let folder = tempfile::Builder::new().prefix("chappe-start-").tempdir().unwrap();
         fs::write(folder.path().join("chappe.toml"), "").unwrap();
-        Self { folder, name: fresh("start"), uplink: nowhere() }
+        Self { folder, name: services::Topic::fresh("start"), uplink: nowhere() }
     }
 
     /// With a topic and tables.
@@ -89,8 +89,8 @@ impl Ground {
         let standing = [
             ("LOG__KIND", "kafka".to_owned()),
             ("LOG__BROKERS", services::given("KAFKA")),
-            ("LOG__TOPIC", self.name.clone()),
-            ("LOG__GROUP", self.name.clone()),
+            ("LOG__TOPIC", self.name.to_owned()),
+            ("LOG__GROUP", self.name.to_owned()),
             ("LOG__PARTITIONS", "4".to_owned()),
             ("STORE__KIND", "scylla".to_owned()),
             ("STORE__NODES", services::given("CQL")),

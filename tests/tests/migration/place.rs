@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::Path, path::PathBuf, process::Stdio};
 
-use chappe_tests::{Server, chappe, fresh, services};
+use chappe_tests::{Server, chappe, services};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -10,7 +10,8 @@ use tokio::process::Command;
 pub(crate) struct Place {
     folder: TempDir,
     settings: Vec<(String, String)>,
-    is_clustered: bool,
+    /// Its topic, in a cluster.
+    topic: Option<services::Topic>,
 }
 
 /// What a command said and how it ended.
@@ -48,13 +49,13 @@ impl Place {
     pub(crate) fn embedded(partitions: u32) -> Self {
         let folder = tempfile::Builder::new().prefix("chappe-place-").tempdir().unwrap();
         let settings = vec![("log.partitions".to_owned(), partitions.to_string())];
-        Self { folder, settings, is_clustered: false }
+        Self { folder, settings, topic: None }
     }
 
     /// On the real servers, in a topic and a keyspace that nobody else uses.
     pub(crate) fn clustered(partitions: u32) -> Self {
         let place = Self::embedded(partitions);
-        let name = fresh("moved");
+        let name = services::Topic::fresh("moved");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let uplink = std::net::TcpListener::bind(any).unwrap().local_addr().unwrap();
         let text = |text: &str| format!("'{text}'");
@@ -78,13 +79,12 @@ impl Place {
         ];
         let mut all = place.settings.clone();
         all.extend(settings.map(|(key, value)| (key.to_owned(), value)));
-        Self { settings: all, is_clustered: true, ..place }
+        Self { settings: all, topic: Some(name), ..place }
     }
 
     /// Its topic, in a cluster.
     pub(crate) fn topic(&self) -> &str {
-        let topic = self.settings.iter().find(|(key, _)| key == "log.topic");
-        topic.map_or("", |(_, topic)| topic.trim_matches('\''))
+        self.topic.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -93,14 +93,14 @@ impl Place {
 
     /// What an import needs to find.
     pub(crate) async fn prepare(&self) {
-        if self.is_clustered {
+        if self.topic.is_some() {
             self.chappe(&["schema", "apply", "--replicas", "1"], &[]).await.ok();
         }
     }
 
     /// Makes it from nothing, and starts a server.
     pub(crate) async fn begin(&self) -> Server {
-        if self.is_clustered {
+        if self.topic.is_some() {
             self.prepare().await;
             self.chappe(&["log", "create"], &[]).await.ok();
         }
