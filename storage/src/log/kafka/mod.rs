@@ -95,6 +95,7 @@ impl KafkaLog {
     fn rest_later(&self) {
         let (readers, reads) = (Arc::downgrade(&self.readers), Arc::clone(&self.reads));
         tokio::spawn(async move {
+            // The same reading goes on before that, most often, and takes what was fetched ahead.
             sleep(AHEAD_FOR).await;
             let Some(readers) = readers.upgrade() else { return };
             let rest = move || {
